@@ -1,0 +1,1 @@
+"""The built-in training methods, one folder each, and their objectives."""

@@ -1,0 +1,93 @@
+"""tunesmith: train and align language models with methods that are plugins.
+
+This module is the public API for plugin authors. Importing it does not import torch.
+"""
+
+from tunesmith.components import (
+    KINDS,
+    AnyFormat,
+    AnyObjective,
+    AnyScheduler,
+    AnySource,
+    AnyTracker,
+    BadField,
+    Card,
+    Component,
+    DataFormat,
+    DataSpec,
+    Generator,
+    Method,
+    Objective,
+    OfflineMethod,
+    ParamGroup,
+    Preset,
+    Reward,
+    Rollout,
+    Row,
+    RunInfo,
+    Scheduler,
+    Settings,
+    Source,
+    Tracker,
+    TrackerSession,
+)
+from tunesmith.errors import (
+    ConfigError,
+    DataError,
+    DivergedError,
+    ResourceError,
+    StoppedError,
+    TunesmithError,
+    did_you_mean,
+    nearest,
+)
+from tunesmith.examples import Completion, Conversation, Demonstration, Example, Text
+from tunesmith.hookspecs import hookimpl
+from tunesmith.inputs import Loss, TokenLogps
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "KINDS",
+    "AnyFormat",
+    "AnyObjective",
+    "AnyScheduler",
+    "AnySource",
+    "AnyTracker",
+    "BadField",
+    "Card",
+    "Completion",
+    "Component",
+    "ConfigError",
+    "Conversation",
+    "DataError",
+    "DataFormat",
+    "DataSpec",
+    "Demonstration",
+    "DivergedError",
+    "Example",
+    "Generator",
+    "Loss",
+    "Method",
+    "Objective",
+    "OfflineMethod",
+    "ParamGroup",
+    "Preset",
+    "ResourceError",
+    "Reward",
+    "Rollout",
+    "Row",
+    "RunInfo",
+    "Scheduler",
+    "Settings",
+    "Source",
+    "StoppedError",
+    "Text",
+    "TokenLogps",
+    "Tracker",
+    "TrackerSession",
+    "TunesmithError",
+    "did_you_mean",
+    "hookimpl",
+    "nearest",
+]

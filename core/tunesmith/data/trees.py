@@ -1,0 +1,129 @@
+"""Token trees and batches of them.
+
+A tree is a tokenised example: a trunk (the prompt) and its branches (the responses). A token may attend to its own
+trunk and to earlier tokens of its own branch, and to nothing else. A document or a conversation has one branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Ids = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+Unit = Literal["token", "sequence", "pair"]
+
+
+@dataclass(slots=True)
+class Branch:
+    """A response: its token ids ``[n]`` and the mask ``[n]``, True where a token is trained on."""
+
+    ids: Ids
+    mask: Mask
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(slots=True)
+class Tree:
+    """A trunk and its branches.
+
+    The first token of a branch is predicted by the trunk's last token; where the trunk is empty nothing predicts
+    it, so it is never scored whatever its mask says.
+
+    Attributes:
+        trunk: ``[n]`` int32 token ids, perhaps empty.
+        branches: at least one.
+        source: index of the source among all sources of the run.
+        row: index of the row within its source.
+    """
+
+    trunk: Ids
+    branches: tuple[Branch, ...]
+    source: int = 0
+    row: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that a forward pass computes."""
+        return len(self.trunk) + sum(len(branch) for branch in self.branches)
+
+    @property
+    def num_scored(self) -> int:
+        """Tokens that are trained on."""
+        return sum(int(self.scored(branch).sum()) for branch in self.branches)
+
+    def scored(self, branch: Branch) -> Mask:
+        """The branch's mask less a first token that nothing predicts."""
+        if len(self.trunk) or not len(branch) or not branch.mask[0]:
+            return branch.mask
+        mask = branch.mask.copy()
+        mask[0] = False
+        return mask
+
+
+@dataclass(slots=True)
+class Batch:
+    """Trees and what a method collected about them.
+
+    Attributes:
+        trees: N trees.
+        columns: name to a tensor whose first dimension is N; `split` takes the rows along.
+    """
+
+    trees: Sequence[Tree]
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.trees)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(tree.num_tokens for tree in self.trees)
+
+    def count(self, unit: Unit) -> int:
+        """How many units of a loss the batch holds."""
+        if unit == "token":
+            return sum(tree.num_scored for tree in self.trees)
+        if unit == "sequence":
+            return sum(len(tree.branches) for tree in self.trees)
+        return sum(len(tree.branches) // 2 for tree in self.trees)
+
+    def take(self, indices: Sequence[int]) -> Batch:
+        """The trees at these positions, with their rows of every column."""
+        rows = list(indices)
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return replace(self, trees=[self.trees[i] for i in rows], columns=columns)
+
+    def split(self, micro_tokens: int) -> Iterator[Batch]:
+        """Parts of at most ``micro_tokens`` tokens (a longer tree is a part of its own), by best fit."""
+        for indices in best_fit([tree.num_tokens for tree in self.trees], micro_tokens):
+            yield self.take(indices)
+
+
+def best_fit(sizes: Sequence[int], capacity: int) -> list[list[int]]:
+    """Pack items into few bins: longest first, each into the fullest bin that still has room.
+
+    Returns the indices in each bin, ascending. An item larger than ``capacity`` gets a bin of its own. The order of
+    items of the same size, and so the result, depends on ``sizes`` alone.
+    """
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        fits = [b for b, free in enumerate(room) if free >= sizes[index]]
+        if fits:
+            best = min(fits, key=lambda b: (room[b], b))
+            bins[best].append(index)
+            room[best] -= sizes[index]
+        else:
+            bins.append([index])
+            room.append(capacity - sizes[index])
+    return [sorted(indices) for indices in bins]

@@ -1,0 +1,1 @@
+"""First-party plugins that are neither methods nor rewards."""
