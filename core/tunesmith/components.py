@@ -283,6 +283,10 @@ class Method(Component):
         """Share of tokens of each data group at a step, or ``None`` to follow the sources' own weights."""
         return None
 
+    def encoder_options(self) -> Mapping[str, Any]:
+        """Options for `tunesmith.data.encoding.Encoder`, such as which assistant turns are trained on."""
+        return {}
+
     def build_tokenizer(self, texts: Iterable[str]) -> Any | None:
         """Train a tokenizer on the texts of the training rows, or ``None`` to use the model's."""
         return None

@@ -1,0 +1,38 @@
+"""The built-in losses."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import tunesmith
+from tunesmith import Loss, Objective, TokenLogps
+
+
+class NLL(Objective):
+    """Negative log-likelihood of the trained tokens (cross-entropy)."""
+
+    name: ClassVar[str] = "nll"
+    inputs: ClassVar[type] = TokenLogps
+
+    def __call__(self, x: Any) -> Loss:
+        from .losses import nll
+
+        return Loss(nll(x.logps))
+
+
+class DFT(Objective):
+    """NLL with every token weighted by its own probability, which evens out the gradient (arXiv:2508.05629)."""
+
+    name: ClassVar[str] = "dft"
+    inputs: ClassVar[type] = TokenLogps
+
+    def __call__(self, x: Any) -> Loss:
+        from .losses import dft, nll
+
+        return Loss(dft(x.logps), {"nll": nll(x.logps).detach()})
+
+
+@tunesmith.hookimpl
+def tunesmith_register_objectives() -> list[type[Objective]]:
+    """Register the losses of this package."""
+    return [NLL, DFT]

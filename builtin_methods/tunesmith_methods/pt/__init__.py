@@ -1,0 +1,54 @@
+"""Pre-training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+import tunesmith
+from tunesmith import AnyObjective, Card, Method, OfflineMethod, Text, TokenLogps
+
+
+class PT(OfflineMethod):
+    """Pre-train a model from a config: next-token prediction on raw text."""
+
+    name: ClassVar[str] = "pt"
+    consumes: ClassVar[type] = Text
+    supplies: ClassVar[type] = TokenLogps
+    starts_from_config: ClassVar[bool] = True
+    card: ClassVar[Card] = Card(
+        paper="Training Compute-Optimal Large Language Models (arXiv:2203.15556)",
+        use_when="No base model speaks the language or domain, and there are tokens and compute for one.",
+        data="About 20 tokens per parameter for the least compute; far more (1,000+) for a model that serves long. "
+        "Trillions of tokens at 7B and above.",
+        memory="16 bytes per parameter (weights, gradients, AdamW states) and activations.",
+    )
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "learning_rate": 1e-3,
+        "schedule": {"name": "cosine", "warmup": 0.02},
+        "weight_decay": 0.1,
+        "batch_size": 64,
+        "max_length": 1024,
+        "overlong": "split",
+    }
+
+    objective: AnyObjective = Field(default="nll")  # type: ignore[assignment]
+    """Loss."""
+    vocab_size: int | None = Field(default=None, ge=300)
+    """Train a byte-level BPE tokenizer of this many pieces on the training rows, instead of using the model's."""
+
+    def build_tokenizer(self, texts: Iterable[str]) -> Any | None:
+        """Train the tokenizer when `vocab_size` asks for one."""
+        if self.vocab_size is None:
+            return None
+        from tunesmith.data.encoding import train_tokenizer
+
+        return train_tokenizer(texts, self.vocab_size)
+
+
+@tunesmith.hookimpl
+def tunesmith_register_methods() -> list[type[Method]]:
+    """Register the method."""
+    return [PT]
