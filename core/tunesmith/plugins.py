@@ -283,6 +283,7 @@ _ABSTRACT: Mapping[str, tuple[str, ...]] = {
     "reward": ("__call__",),
     "format": ("__call__",),
     "source": ("rows",),
+    "scheduler": ("shape",),
     "generator": ("open",),
     "tracker": ("open",),
 }
