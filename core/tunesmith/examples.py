@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from tunesmith.data.trees import Tree
 
 Message = Mapping[str, Any]
-"""A chat message: ``role`` (system, developer, user, assistant, tool), ``content``, perhaps ``tool_calls``."""
+"""A chat message: ``role`` (system, developer, user, assistant, tool), ``content``, perhaps ``tool_calls``.
+
+``weight`` 0 marks an assistant message that is not trained on, as chat services write it.
+"""
 
 
 class Example(ABC):
@@ -53,7 +56,7 @@ class Completion(Demonstration):
 
 @dataclass(frozen=True, slots=True)
 class Conversation(Demonstration):
-    """A chat rendered by the tokenizer's template; assistant turns are trained on."""
+    """A chat rendered by the tokenizer's template; assistant turns are trained on, but for those of weight 0."""
 
     messages: Sequence[Message]
     tools: Sequence[Mapping[str, Any]] | None = None
