@@ -7,40 +7,35 @@ a fault matters only to a run that needs what the plugin would have provided.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import importlib
 import importlib.util
 import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from tunesmith import hookspecs
 from tunesmith.components import KINDS, Component
 from tunesmith.errors import ConfigError, did_you_mean, nearest
+from tunesmith.plugin_rules import PluginFault, check_hook_names, read_components
+
+if TYPE_CHECKING:
+    import click
 
 GROUP = hookspecs.PROJECT
 BLOCK_VARIABLE = "TUNESMITH_NO_PLUGINS"
-HOOKS = tuple(name for name in vars(hookspecs) if name.startswith(f"{GROUP}_"))
-REGISTER = {
-    "tunesmith_register_methods": "method",
-    "tunesmith_register_objectives": "objective",
-    "tunesmith_register_rewards": "reward",
-    "tunesmith_register_data_formats": "format",
-    "tunesmith_register_sources": "source",
-    "tunesmith_register_schedulers": "scheduler",
-    "tunesmith_register_generators": "generator",
-    "tunesmith_register_trackers": "tracker",
-}
+COMMANDS_HOOK = "tunesmith_register_commands"
 log = logging.getLogger(__name__)
 
 
@@ -52,8 +47,10 @@ class Plugin:
         name: the entry point's name, or a local file's stem.
         distribution: the package it came with, or the file's path.
         status: ``ok``, ``broken`` or ``blocked``.
-        cause: why it is broken, in one sentence.
+        cause: why it is broken, or which of its commands was refused, in one sentence.
         ms: milliseconds to import and register it.
+        components: what it registered; empty when it is broken or blocked.
+        commands: the commands that it adds to the command line.
     """
 
     name: str
@@ -64,9 +61,25 @@ class Plugin:
     cause: str = ""
     ms: float = 0.0
     components: list[type[Component]] = field(default_factory=list)
+    commands: dict[str, click.Command] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """The package and its version, or the file."""
+        return f"{self.distribution} {self.version}".rstrip()
 
     def label(self, component: str) -> str:
-        return f"{self.name}/{component} ({self.distribution} {self.version})".replace(" )", ")")
+        """``plugin/component (package version)``, for messages."""
+        return f"{self.name}/{component} ({self.origin})"
+
+    def answers_to(self, name: str) -> bool:
+        """True for the plugin's name and its package's, however the latter is spelt (``my_pkg``, ``My-Pkg``)."""
+        return name == self.name or canonical(name) == canonical(self.distribution)
+
+
+def canonical(distribution: str) -> str:
+    """The name of a package as the packaging rules normalise it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 class Registry:
@@ -93,9 +106,10 @@ class Registry:
             ConfigError: unknown, ambiguous, or provided only by a plugin that failed to load.
         """
         prefix, _, bare = name.rpartition("/")
+        bare = bare.replace("_", "-")
         found = [(plugin, cls) for plugin, cls in self.entries(kind) if cls.name == bare]
         if prefix:
-            found = [(plugin, cls) for plugin, cls in found if prefix in (plugin.name, plugin.distribution)]
+            found = [(plugin, cls) for plugin, cls in found if plugin.answers_to(prefix)]
         if len(found) == 1:
             return found[0][1]
         if found:
@@ -138,6 +152,10 @@ class Registry:
         """The plugin that registered a component."""
         return next(plugin for plugin in self.plugins if cls in plugin.components)
 
+    def commands(self) -> dict[str, tuple[Plugin, click.Command]]:
+        """The commands that plugins add to the command line, by name."""
+        return {name: (plugin, command) for plugin in self.plugins for name, command in plugin.commands.items()}
+
     def notify(self, hook: str, **arguments: Any) -> None:
         """Call a notification hook; a listener that raises is detached with one warning."""
         caller = getattr(self.manager.hook, hook)
@@ -150,51 +168,52 @@ class Registry:
                 log.warning("plugin %s raised in %s and is detached: %r", implementation.plugin_name, hook, error)
 
 
-def load(*, files: Sequence[Path] = (), block: Iterable[str] = ()) -> Registry:
+def load(*, files: Sequence[Path] = (), block: Iterable[str] = (), reserved_commands: Collection[str] = ()) -> Registry:
     """Load every installed plugin and the given local files; never raises for a plugin's fault.
 
     Args:
         files: Python files that are plugins themselves (``--plugin``).
         block: plugin or distribution names to leave out, beside those in ``TUNESMITH_NO_PLUGINS``.
+        reserved_commands: names of commands that no plugin may take.
 
     Raises:
         ConfigError: a file does not exist, or a blocked name is not installed.
     """
     registry = Registry()
     blocked = {*block, *(name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",") if name.strip())}
-    points = sorted(entry_points(group=GROUP), key=_load_order)
-    for point in points:
-        plugin = Plugin(point.name, _distribution(point), _version(point), point.module)
+    for plugin, load_module in [*_installed(), *_local(files)]:
         registry.plugins.append(plugin)
-        if blocked & {plugin.name, plugin.distribution}:
+        if any(plugin.answers_to(name) for name in blocked):
             plugin.status = "blocked"
         else:
-            _add(registry, plugin, point.load)
-    for path in files:
-        if not path.is_file():
-            raise ConfigError(f"--plugin {path}: there is no such file", fix="give the path of a Python file")
-        plugin = Plugin(path.stem, str(path), "", f"{GROUP}_local_{_digest(path)}")
-        registry.plugins.append(plugin)
-        _add(registry, plugin, lambda path=path, plugin=plugin: _import_file(path, plugin.module))
+            _add(registry, plugin, load_module, reserved_commands)
     _check_blocked(registry, blocked)
     return registry
 
 
-def _load_order(point: EntryPoint) -> tuple[bool, str, str]:
+def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
     """Own distribution first, then by distribution and name: nothing may depend on the order of ``sys.path``."""
-    return (_distribution(point) != GROUP, _distribution(point), point.name)
+    origins: dict[int, tuple[str, str]] = {}  # reading a distribution's metadata takes a millisecond each time
+    found: list[tuple[Plugin, Callable[[], Any]]] = []
+    for point in entry_points(group=GROUP):
+        if id(point.dist) not in origins:
+            origins[id(point.dist)] = (point.dist.name, point.dist.version) if point.dist else ("?", "")
+        found.append((Plugin(point.name, *origins[id(point.dist)], point.module), point.load))
+    return sorted(found, key=lambda item: (item[0].distribution != GROUP, item[0].distribution, item[0].name))
 
 
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist else "?"
-
-
-def _version(point: EntryPoint) -> str:
-    return point.dist.version if point.dist else ""
+def _local(files: Sequence[Path]) -> list[tuple[Plugin, Callable[[], Any]]]:
+    found: list[tuple[Plugin, Callable[[], Any]]] = []
+    for path in dict.fromkeys(path.resolve() for path in files):
+        if not path.is_file():
+            raise ConfigError(f"--plugin {path}: there is no such file", fix="give the path of a Python file")
+        plugin = Plugin(path.stem, str(path), "", f"{GROUP}_local_{_digest(path)}")
+        found.append((plugin, partial(_import_file, path, plugin.module)))
+    return found
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    return hashlib.sha256(str(path).encode()).hexdigest()[:12]
 
 
 def _import_file(path: Path, module_name: str) -> ModuleType:
@@ -207,19 +226,46 @@ def _import_file(path: Path, module_name: str) -> ModuleType:
     return module
 
 
-def _add(registry: Registry, plugin: Plugin, load_module: Any) -> None:
+def _add(
+    registry: Registry, plugin: Plugin, load_module: Callable[[], Any], reserved_commands: Collection[str]
+) -> None:
     start = time.perf_counter()
     module = None
     try:
-        module = load_module()
-        _check_hook_names(module)
-        registry.manager.register(module, name=f"{plugin.distribution}:{plugin.name}")
-        plugin.components = _components(module)
-    except Exception as error:  # a stranger's module may raise anything; it becomes a row with its cause
+        with contextlib.redirect_stdout(sys.stderr):  # what an import prints must not end up in `list --json`
+            module = load_module()
+            check_hook_names(module)
+            registry.manager.register(module, name=f"{plugin.distribution}:{plugin.name}")
+            components, commands = read_components(module), _commands(module)
+        plugin.components = components
+        _add_commands(registry, plugin, commands, reserved_commands)
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything; it becomes a row with its cause
         plugin.status, plugin.cause = "broken", _one_line(error)
         if module is not None and registry.manager.is_registered(module):
             registry.manager.unregister(module)
     plugin.ms = (time.perf_counter() - start) * 1000
+
+
+def _commands(module: Any) -> Mapping[str, click.Command]:
+    """The commands that a plugin adds, collected in a group of their own so that it cannot replace any of ours."""
+    register = getattr(module, COMMANDS_HOOK, None)
+    if register is None:
+        return {}
+    import click
+
+    group = click.Group()
+    register(group)
+    return group.commands
+
+
+def _add_commands(
+    registry: Registry, plugin: Plugin, commands: Mapping[str, click.Command], reserved: Collection[str]
+) -> None:
+    taken = dict.fromkeys(reserved, GROUP)
+    taken |= {name: f"the plugin {owner.name} ({owner.origin})" for name, (owner, _) in registry.commands().items()}
+    refused = [f"the command {name!r} is refused: it belongs to {taken[name]}" for name in commands if name in taken]
+    plugin.commands = {name: command for name, command in commands.items() if name not in taken}
+    plugin.cause = "; ".join(refused)
 
 
 def _one_line(error: BaseException) -> str:
@@ -227,71 +273,11 @@ def _one_line(error: BaseException) -> str:
     return text if isinstance(error, PluginFault) else f"{type(error).__name__}: {text}"[:300]
 
 
-class PluginFault(Exception):
-    """A plugin breaks a rule of ours; the message is a whole sentence."""
-
-
-def _check_hook_names(module: ModuleType) -> None:
-    for name, value in vars(module).items():
-        marked = hasattr(value, f"{GROUP}_impl")
-        if marked and name not in HOOKS:
-            raise PluginFault(f"there is no hook {name!r}{did_you_mean(name, HOOKS)}")
-        if callable(value) and name.startswith(f"{GROUP}_") and not marked:
-            if name in HOOKS:
-                raise PluginFault(f"{name} lacks the @tunesmith.hookimpl decorator")
-            if nearest(name, HOOKS):
-                raise PluginFault(f"there is no hook {name!r}{did_you_mean(name, HOOKS)}")
-
-
-def _components(module: ModuleType) -> list[type[Component]]:
-    components: list[type[Component]] = []
-    for hook, kind in REGISTER.items():
-        register = getattr(module, hook, None)
-        if register is None:
-            continue
-        for cls in register():
-            _check_component(cls, hook, kind)
-            components.append(cls)
-    return components
-
-
-def _check_component(cls: Any, hook: str, kind: str) -> None:
-    base = KINDS[kind]
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise PluginFault(f"{hook} returned {cls!r}, which is not a subclass of tunesmith.{base.__name__}")
-    name = getattr(cls, "name", None)
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise PluginFault(f"{cls.__name__}.name must be kebab-case such as 'my-{kind}', not {name!r}")
-    missing = [a for a in _REQUIRED.get(kind, ()) if not hasattr(cls, a)]
-    if missing:
-        raise PluginFault(f"{cls.__name__} does not declare {', '.join(missing)}")
-    if not (cls.__doc__ or "").strip() or cls.__doc__ == base.__doc__:
-        raise PluginFault(f"{cls.__name__} has no docstring; its first line is what `tunesmith list` shows")
-    abstract = sorted(name for name in _ABSTRACT.get(kind, ()) if getattr(cls, name) is getattr(base, name))
-    if abstract:
-        raise PluginFault(f"{cls.__name__} does not define {', '.join(abstract)}")
-
-
-_REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "method": ("consumes", "supplies", "card"),
-    "objective": ("inputs",),
-    "format": ("produces", "columns"),
-}
-_ABSTRACT: Mapping[str, tuple[str, ...]] = {
-    "method": ("forward",),
-    "objective": ("__call__",),
-    "reward": ("__call__",),
-    "format": ("__call__",),
-    "source": ("rows",),
-    "scheduler": ("shape",),
-    "generator": ("open",),
-    "tracker": ("open",),
-}
-
-
 def _check_blocked(registry: Registry, blocked: set[str]) -> None:
     known = {name for plugin in registry.plugins for name in (plugin.name, plugin.distribution)}
-    for name in sorted(blocked - known):
+    for name in sorted(blocked):
+        if any(plugin.answers_to(name) for plugin in registry.plugins):
+            continue
         raise ConfigError(
             f"cannot block {name!r}: no such plugin or package is installed{did_you_mean(name, known)}",
             why=f"installed: {', '.join(sorted(known))}",

@@ -11,6 +11,10 @@ from tunesmith.components import AnyScheduler, AnyTracker, DataSpec, Settings
 
 REVISION = 1
 """Grows when the meaning of a run file changes."""
+RESERVED_FIELDS = frozenset(
+    {"method", "preset", "set", "resume", "overwrite", "dry_run", "help", "help_all", "plugin", "no_plugin", "debug"}
+)
+"""Names that no setting of a method may have, beside those of `RunSettings`."""
 
 
 def _listed(value: Any) -> Any:
