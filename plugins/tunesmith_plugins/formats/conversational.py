@@ -1,0 +1,31 @@
+"""Prompts with the answer to imitate, as chat messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from tunesmith import BadField, Conversation, DataFormat
+from tunesmith_plugins.formats import fields
+
+
+class ConversationalPromptCompletion(DataFormat):
+    """Messages in prompt and completion, joined into one chat; only the completion's assistant turns are trained on."""
+
+    name: ClassVar[str] = "conversational-prompt-completion"
+    produces: ClassVar[type[Conversation]] = Conversation
+    columns: ClassVar[tuple[str, ...]] = ("prompt", "completion")
+    optional_columns: ClassVar[tuple[str, ...]] = ("tools",)
+
+    @classmethod
+    def matches(cls, row: Mapping[str, Any]) -> bool:
+        """Both columns are there and at least one is a list (of messages)."""
+        return super().matches(row) and any(fields.is_list(row[column]) for column in cls.columns)
+
+    def __call__(self, row: Mapping[str, Any]) -> Conversation:
+        """The prompt's own assistant turns get the weight 0."""
+        prompt, completion = fields.messages(row, "prompt"), fields.messages(row, "completion")
+        if completion[0]["role"] != "assistant":
+            raise BadField("completion[0].role", f"is {completion[0]['role']!r}; a completion begins with 'assistant'")
+        context = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in prompt]
+        return Conversation([*context, *completion], fields.tools(row))

@@ -1,0 +1,26 @@
+"""Prompts with the answer to imitate, as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from tunesmith import Completion, DataFormat
+from tunesmith_plugins.formats import fields
+
+
+class PromptCompletion(DataFormat):
+    """Plain text in prompt and completion; no chat template is applied, the completion is trained on."""
+
+    name: ClassVar[str] = "prompt-completion"
+    produces: ClassVar[type[Completion]] = Completion
+    columns: ClassVar[tuple[str, ...]] = ("prompt", "completion")
+
+    @classmethod
+    def matches(cls, row: Mapping[str, Any]) -> bool:
+        """Both columns are there and neither is a list (lists are messages, another format)."""
+        return super().matches(row) and not any(fields.is_list(row[column]) for column in cls.columns)
+
+    def __call__(self, row: Mapping[str, Any]) -> Completion:
+        """The prompt and its completion, character for character."""
+        return Completion(fields.text(row, "prompt"), fields.text(row, "completion"))
