@@ -247,10 +247,10 @@ class DataSpec(Settings):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
-        """``path`` or ``{path: ..., ...}``: keys that are not ours are settings of the source."""
+        """``path``, ``{path: ..., ...}`` or ``{name: ..., ...}``: keys that are not ours are settings of the source."""
         if isinstance(value, str):
             return {"source": value}
-        if not isinstance(value, Mapping) or "path" not in value:
+        if not isinstance(value, Mapping) or "source" in value or not {"path", "name"} & set(value):
             return value
         own = {key: item for key, item in value.items() if key in cls.model_fields}
         return {**own, "source": {key: item for key, item in value.items() if key not in own}}

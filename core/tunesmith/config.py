@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tunesmith.components import Component, Method, Source
-from tunesmith.errors import ConfigError, ResourceError, did_you_mean
+from tunesmith.errors import ConfigError, ResourceError, did_you_mean, nearest
 from tunesmith.plugins import BLOCK_VARIABLE, Registry
 from tunesmith.settings import RunSettings
 
@@ -85,23 +85,42 @@ def _split(kind: str, spec: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _claimed(registry: Registry, spec: Any) -> Any:
-    """Turn a plain word such as a path into the settings of the first source that claims it."""
+    """Turn a plain word into the settings of the first source that claims it.
+
+    A path that exists wins over a source's name, and that over whatever a source may claim.
+    """
     if isinstance(spec, Mapping) and "path" in spec and "name" not in spec:
         word, extra = str(spec["path"]), {key: value for key, value in spec.items() if key != "path"}
     elif isinstance(spec, str):
         word, extra = spec, {}
     else:
         return spec
+    if word in registry.names(Source.kind) and not os.path.exists(word):
+        return {"name": word, **extra}
     sources = [cast(type[Source], cls) for _, cls in registry.entries(Source.kind)]
     for source in sorted(sources, key=lambda cls: (-cls.priority, cls.name)):
         claimed = source.claims(word)
         if claimed is not None:
             return {"name": source.name, **claimed, **extra}
+    similar = _similar_path(word)
     raise ConfigError(
-        f"no source knows what {word!r} is",
-        why="it is not an existing file, folder or glob, nor written like a data set name",
+        f"no source knows what {word!r} is{f'; did you mean {similar!r}?' if similar else ''}",
+        why="it is not an existing file, folder or glob, nor a source's name, nor written like a data set name",
         fix="check the path, or name a source: {name: SOURCE, ...} (see `tunesmith list source`)",
     )
+
+
+def _similar_path(word: str) -> str | None:
+    """An existing path that differs from ``word`` in the spelling of one part."""
+    path = Path(os.path.expanduser(word))
+    wrong = next((part for part in (*reversed(path.parents), path) if not os.path.exists(part)), None)
+    if wrong is None or not os.access(wrong.parent, os.R_OK | os.X_OK) or not wrong.parent.is_dir():
+        return None
+    match = nearest(wrong.name, sorted(os.listdir(wrong.parent)))
+    if match is None:
+        return None
+    whole = wrong.parent / match / path.relative_to(wrong)
+    return str(whole if os.path.exists(whole) else wrong.parent / match)
 
 
 def check_needs(cls: type[Component]) -> None:
@@ -151,9 +170,7 @@ def read_run_file(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f"not valid YAML: {getattr(error, 'problem', error)}", where=f"{path}{line}"
-        ) from None
+        raise ConfigError(f"not valid YAML: {getattr(error, 'problem', error)}", where=f"{path}{line}") from None
     if not isinstance(node, yaml.MappingNode) or not isinstance(content, dict):
         raise ConfigError("a run file is a mapping of settings", where=str(path), fix="start with `method: NAME`")
     seen: dict[str, int] = {}
@@ -229,9 +246,7 @@ def resolve(registry: Registry, method_name: str, layers: Layers) -> Run:
     return _validate(registry, cls, values, origins)
 
 
-def _validate(
-    registry: Registry, cls: type[Method], values: Mapping[str, Any], origins: dict[str, str]
-) -> Run:
+def _validate(registry: Registry, cls: type[Method], values: Mapping[str, Any], origins: dict[str, str]) -> Run:
     known = {*RunSettings.model_fields, *cls.model_fields}
     unknown = sorted(set(values) - known)
     if unknown:
@@ -261,9 +276,7 @@ def check_objective(registry: Registry, method: Method) -> None:
     objective = method.objective
     if issubclass(method.supplies, objective.inputs):
         return
-    fits = [
-        cls.name for _, cls in registry.entries("objective") if issubclass(method.supplies, cast(Any, cls).inputs)
-    ]
+    fits = [cls.name for _, cls in registry.entries("objective") if issubclass(method.supplies, cast(Any, cls).inputs)]
     raise ConfigError(
         f"the objective {objective.name!r} does not fit the method {method.name!r}",
         why=f"it reads {objective.inputs.__name__}, and {method.name} supplies {method.supplies.__name__}",
