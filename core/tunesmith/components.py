@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import (
     BaseModel,
@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from tunesmith.data.trees import Batch, Tree
     from tunesmith.examples import Example
@@ -52,6 +52,17 @@ class Component(Settings):
     """What a run file writes; kebab-case."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Import names of extra packages, checked when the component is built."""
+    _selector: str = ""
+
+    @property
+    def selector(self) -> str:
+        """What to write in a run file to get this component again: its name, or ``plugin/name`` as it was asked for."""
+        return self._selector or self.name
+
+    def selected_by(self, selector: str) -> Self:
+        """Remember how the component was asked for."""
+        self._selector = selector
+        return self
 
 
 def _named(kind: str) -> Any:
@@ -80,11 +91,14 @@ class Row:
         data: column name to value.
         file: the file or data set it came from.
         line: 1-based line (or row) number in it.
+        problem: why this record alone could not be read (a broken line); ``data`` is then empty, and the row is
+            refused, or skipped and counted, like any other bad row.
     """
 
     data: Mapping[str, Any]
     file: str
     line: int
+    problem: str = ""
 
     @property
     def where(self) -> str:
