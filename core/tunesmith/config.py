@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from tunesmith.components import Component, Method, Source
-from tunesmith.errors import ConfigError, ResourceError, did_you_mean, nearest
+from tunesmith.errors import ConfigError, ResourceError, TunesmithError, did_you_mean, nearest
+from tunesmith.explain import Location, Nested, UnknownSetting, explain
+from tunesmith.fieldtypes import field_type, from_text
 from tunesmith.plugins import BLOCK_VARIABLE, Registry
+from tunesmith.runfile import key_line, parse_value, read_run_file
 from tunesmith.settings import RunSettings
+
+__all__ = [
+    "Layers",
+    "Run",
+    "build",
+    "check_needs",
+    "check_objective",
+    "check_required",
+    "plain",
+    "read_run_file",
+    "resolve",
+]
 
 ENVIRONMENT = "TUNESMITH_"
 RESERVED = {BLOCK_VARIABLE, "TUNESMITH_CACHE", "TUNESMITH_DEBUG"}
@@ -41,15 +55,24 @@ class Run:
 
     def dump(self) -> dict[str, Any]:
         """The whole run file, every default written out."""
-        return {"method": self.method.name, **plain(self.settings), **plain(self.method, named=False)}
+        return {"method": self.method.selector, **plain(self.settings), **plain(self.method, named=False)}
 
 
 @dataclass(slots=True)
 class Layers:
-    """Settings by origin, the weakest first."""
+    """Settings by origin, the weakest first.
+
+    Attributes:
+        preset: name of a preset; wins over the run file's ``preset``.
+        file: content of the run file.
+        path: where the run file is, for messages.
+        overrides: texts such as ``objective.beta=0.2`` (``--set``).
+        flags: values of flags by the name of the setting.
+    """
 
     preset: str | None = None
     file: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
     overrides: Sequence[str] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
 
@@ -68,9 +91,21 @@ def build(registry: Registry, kind: str, spec: Any) -> Component:
     cls = registry.get(kind, name)
     check_needs(cls)
     try:
-        return cls.model_validate(settings, context={"build": partial(build, registry)})
+        return cls.model_validate(settings, context=_context(registry)).selected_by(name)
     except ValidationError as error:
         raise explain(error, cls, f"{kind} {name}") from None
+
+
+def _context(registry: Registry) -> dict[str, Any]:
+    """How components inside of settings are built while pydantic validates them."""
+
+    def nested(kind: str, spec: Any) -> Component:
+        try:
+            return build(registry, kind, spec)
+        except TunesmithError as error:
+            raise Nested(error) from None
+
+    return {"build": nested}
 
 
 def _split(kind: str, spec: Any) -> tuple[str, dict[str, Any]]:
@@ -133,62 +168,6 @@ def check_needs(cls: type[Component]) -> None:
         )
 
 
-def explain(
-    error: ValidationError, cls: type[BaseModel], where: str, known: Iterable[str] | None = None
-) -> ConfigError:
-    """Say what is wrong with the first setting, and how many more there are."""
-    first, *more = error.errors()
-    path = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
-    names = list(cls.model_fields if known is None else known)
-    if first["type"] == "extra_forbidden":
-        what, why = f"unknown setting {path!r}{did_you_mean(path, names)}", f"known: {', '.join(sorted(names))}"
-    elif first["type"] == "missing":
-        what, why = f"{path} is missing", None
-    else:
-        message = first["msg"].removeprefix("Value error, ")
-        what = f"{path}: {message}" if path else message
-        why = f"given: {_clip(first['input'])}" if path else None
-    also = f" (and {len(more)} more)" if more else ""
-    return ConfigError(what + also, where=where, why=why)
-
-
-def _clip(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-# ---------------------------------------------------------------------------------------------- run files
-def read_run_file(path: Path) -> dict[str, Any]:
-    """Read a YAML run file into a mapping. Raises `ConfigError` with the line of a syntax error or a doubled key."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the run file {path}: {error}") from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"not valid YAML: {getattr(error, 'problem', error)}", where=f"{path}{line}") from None
-    if not isinstance(node, yaml.MappingNode) or not isinstance(content, dict):
-        raise ConfigError("a run file is a mapping of settings", where=str(path), fix="start with `method: NAME`")
-    seen: dict[str, int] = {}
-    for key, _ in node.value:
-        line = key.start_mark.line + 1
-        if key.value in seen:
-            raise ConfigError(f"{key.value} is written twice", where=f"{path}, lines {seen[key.value]} and {line}")
-        seen[key.value] = line
-    return {str(key): value for key, value in content.items()}
-
-
-def key_line(path: Path, key: str) -> int | None:
-    """The 1-based line of a top-level key of a run file."""
-    node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    lines = {k.value: k.start_mark.line + 1 for k, _ in node.value} if isinstance(node, yaml.MappingNode) else {}
-    return lines.get(key)
-
-
 def check_required(requirements: Sequence[str]) -> None:
     """Raises `ConfigError` when a required plugin package is missing or of another version."""
     from packaging.requirements import InvalidRequirement, Requirement
@@ -224,49 +203,44 @@ def resolve(registry: Registry, method_name: str, layers: Layers) -> Run:
     preset = layers.preset or layers.file.get("preset")
     stack = [
         ("method", cls.defaults),
-        ("preset", _preset(cls, preset)),
+        ("preset", _preset(cls, preset, layers)),
         ("run file", file),
         ("environment", _environment(known)),
-        ("--set", {}),
+        *(("--set", _override(known, text)) for text in layers.overrides),
         ("flag", layers.flags),
     ]
     values: dict[str, Any] = {}
     origins: dict[str, str] = dict.fromkeys(known, "default")
     for origin, layer in stack:
         for key, value in layer.items():
-            _put(values, key, value)
-            origins[key] = origin
-        if origin == "--set":
-            for text in layers.overrides:
-                origins[_set(values, text)] = origin
+            values[key], origins[key] = _over(known.get(key), values.get(key), value), origin
     if values.get("adapter", "none") != "none":
         for key, value in cls.adapter_defaults.items():
             if ORIGINS.index(origins[key]) <= ORIGINS.index("method"):
-                values[key], origins[key] = value, "adapter"
-    return _validate(registry, cls, values, origins)
+                values[key], origins[key] = _over(known[key], values.get(key), value), "adapter"
+    locate = partial(_locate, cls, layers, origins)
+    for key in sorted(set(values) - set(known)):
+        see = f"see `tunesmith run {cls.name} --help-all` for all settings"
+        raise UnknownSetting(key, known, where=locate([key]), fix=see)
+    return _validate(registry, method_name, values, origins, locate)
 
 
-def _validate(registry: Registry, cls: type[Method], values: Mapping[str, Any], origins: dict[str, str]) -> Run:
+def _validate(
+    registry: Registry, method_name: str, values: Mapping[str, Any], origins: dict[str, str], locate: Any
+) -> Run:
+    cls = cast(type[Method], registry.get(Method.kind, method_name))
+    context = _context(registry)
     known = {*RunSettings.model_fields, *cls.model_fields}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        key = unknown[0]
-        raise ConfigError(
-            f"unknown setting {key!r}{did_you_mean(key, known)}",
-            where=f"method {cls.name}, {origins.get(key, '--set')}",
-            fix=f"see `tunesmith run {cls.name} --help-all` for all settings",
-        )
-    context = {"build": partial(build, registry)}
     own = {key: value for key, value in values.items() if key in cls.model_fields}
     rest = {key: value for key, value in values.items() if key not in own}
     try:
         settings = RunSettings.model_validate(rest, context=context)
     except ValidationError as error:
-        raise explain(error, RunSettings, f"settings of the {cls.name} run", known) from None
+        raise explain(error, RunSettings, f"method {cls.name}", known=known, locate=locate) from None
     try:
-        method = cls.model_validate(own, context=context)
+        method = cls.model_validate(own, context=context).selected_by(method_name)
     except ValidationError as error:
-        raise explain(error, cls, f"method {cls.name}", known) from None
+        raise explain(error, cls, f"method {cls.name}", known=known, locate=locate) from None
     check_objective(registry, method)
     return Run(settings, method, origins)
 
@@ -284,18 +258,36 @@ def check_objective(registry: Registry, method: Method) -> None:
     )
 
 
-def _preset(cls: type[Method], name: str | None) -> Mapping[str, Any]:
+def _locate(cls: type[Method], layers: Layers, origins: Mapping[str, str], location: Location) -> str:
+    """Where a setting was written."""
+    key = str(location[0])
+    origin = origins.get(key, "default")
+    if origin == "run file" and layers.path:
+        line = key_line(layers.path, location)
+        return f"{layers.path}, line {line}" if line else str(layers.path)
+    written = {
+        "environment": f"environment variable {ENVIRONMENT}{key.upper()}",
+        "--set": f"--set {key}=...",
+        "flag": f"--{key.replace('_', '-')}",
+        "preset": f"preset {layers.preset or layers.file.get('preset')} of {cls.name}",
+    }
+    return written.get(origin, f"method {cls.name}")
+
+
+def _preset(cls: type[Method], name: str | None, layers: Layers) -> Mapping[str, Any]:
     if name is None:
         return {}
     if name not in cls.presets:
+        line = key_line(layers.path, ["preset"]) if layers.path and not layers.preset else None
         raise ConfigError(
-            f"the method {cls.name!r} has no preset {name!r}{did_you_mean(name, cls.presets)}",
+            f"the method {cls.name!r} has no preset {name!r}{did_you_mean(str(name), cls.presets)}",
+            where=f"{layers.path}, line {line}" if line else None,
             why=f"presets: {', '.join(cls.presets) or 'none'}",
         )
     return cls.presets[name].settings
 
 
-def _environment(known: Mapping[str, Any]) -> dict[str, Any]:
+def _environment(known: Mapping[str, FieldInfo]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for variable, text in sorted(os.environ.items()):
         if not variable.startswith(ENVIRONMENT) or variable in RESERVED:
@@ -306,33 +298,43 @@ def _environment(known: Mapping[str, Any]) -> dict[str, Any]:
                 f"the environment variable {variable} is no setting of this run{did_you_mean(key, known)}",
                 fix=f"unset {variable}",
             )
-        found[key] = yaml.safe_load(text)
+        found[key] = from_text(field_type(known[key].annotation), text)
     return found
 
 
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a key; a mapping without a name refines the component that is already there."""
-    old = values.get(key)
-    if isinstance(value, Mapping) and "name" not in value and isinstance(old, (str, Mapping)):
-        values[key] = {**({"name": old} if isinstance(old, str) else old), **value}
-    else:
-        values[key] = value
-
-
-def _set(values: dict[str, Any], text: str) -> str:
-    """Apply one ``key=value`` or ``a.b=value``; return the top-level key."""
+def _override(known: Mapping[str, FieldInfo], text: str) -> dict[str, Any]:
+    """Read one ``key=value`` or ``outer.inner=value``."""
     path, equals, raw = text.partition("=")
-    top, *inner = path.strip().replace("-", "_").split(".")
-    if not equals or not top:
+    key, *inner = path.strip().replace("-", "_").split(".")
+    if not equals or not key or not all(inner):
         raise ConfigError(f"--set {text!r}: write key=value, or outer.inner=value")
-    try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError:
-        value = raw
+    if not inner:
+        return {key: from_text(field_type(known[key].annotation), raw) if key in known else parse_value(raw)}
+    value = parse_value(raw)
     for part in reversed(inner):
         value = {part: value}
-    _put(values, top, value)
-    return top
+    return {key: value}
+
+
+def _over(info: FieldInfo | None, old: Any, new: Any) -> Any:
+    """A value and what it overrides: a mapping without a name adds to the component that is already there."""
+    kind = field_type(info.annotation) if info else None
+    if kind is None or kind.many or not kind.is_model:
+        return new
+    default = info.default if info else None
+    if old is None and isinstance(default, (BaseModel, str, Mapping)):
+        old = plain(default)
+    return refine(old, new)
+
+
+def refine(old: Any, new: Any) -> Any:
+    """Merge a mapping without a name into a component's name or mapping; anything else replaces it."""
+    if not isinstance(new, Mapping) or "name" in new or not isinstance(old, (str, Mapping)):
+        return new
+    merged = {"name": old} if isinstance(old, str) else dict(old)
+    for key, value in new.items():
+        merged[key] = refine(merged.get(key), value)
+    return merged
 
 
 # ---------------------------------------------------------------------------------------------- writing out
@@ -340,11 +342,9 @@ def plain(value: Any, *, named: bool = True) -> Any:
     """Components and settings as plain YAML values; ``named``: write a component's name with its settings."""
     if isinstance(value, BaseModel):
         fields = {key: plain(getattr(value, key)) for key in type(value).model_fields}
-        return {"name": value.name, **fields} if named and isinstance(value, Component) else fields
+        return {"name": value.selector, **fields} if named and isinstance(value, Component) else fields
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
-    if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) < 1e15:
-        return float(value)
     return str(value) if isinstance(value, Path) else value

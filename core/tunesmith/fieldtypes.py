@@ -1,0 +1,95 @@
+"""What the annotation of a setting says: for help texts, flags and values that arrive as text."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from tunesmith.components import Component
+from tunesmith.runfile import parse_value
+
+_WORDS = {bool: "true|false", int: "integer", float: "number", str: "text", Path: "path", type(None): "null"}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldType:
+    """The type of a setting.
+
+    Attributes:
+        base: the class of one value, or ``None`` where several are possible.
+        label: how the type is written for people, such as ``number`` or ``objective``.
+        optional: True when ``null`` is a value too.
+        many: True for a list; ``base`` is then the class of an item.
+        choices: the values of a ``Literal``.
+    """
+
+    base: type | None
+    label: str
+    optional: bool = False
+    many: bool = False
+    choices: tuple[str, ...] = field(default=())
+
+    @property
+    def is_text(self) -> bool:
+        """True when a value is text as it stands, also where it looks like a number."""
+        return self.base in (str, Path) and not self.many
+
+    @property
+    def is_model(self) -> bool:
+        """True for components and other groups of settings, which are names or mappings."""
+        return self.base is not None and issubclass(self.base, BaseModel)
+
+
+def field_type(annotation: Any) -> FieldType:
+    """Read an annotation such as ``int | None`` or ``tuple[AnyTracker, ...]``."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return field_type(arguments[0])
+    if origin in (Union, types.UnionType):
+        return _union([argument for argument in arguments if argument is not type(None)], len(arguments))
+    if origin is Literal:
+        return FieldType(str, "|".join(str(choice) for choice in arguments), choices=tuple(map(str, arguments)))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return FieldType(dict, "mapping")
+    if isinstance(origin, type) and issubclass(origin, (Sequence, set, frozenset)):
+        item = field_type(arguments[0]) if arguments else FieldType(None, "value")
+        return FieldType(item.base, f"list of {item.label}", many=True)
+    return FieldType(annotation, _word(annotation)) if isinstance(annotation, type) else FieldType(None, "value")
+
+
+def _union(members: Sequence[Any], total: int) -> FieldType:
+    optional = len(members) < total
+    inner = [field_type(member) for member in members]
+    if len(inner) == 1:
+        only = inner[0]
+        return FieldType(only.base, only.label, optional, only.many, only.choices)
+    return FieldType(None, "|".join(member.label for member in inner), optional)
+
+
+def _word(cls: type) -> str:
+    if issubclass(cls, Component):
+        return cls.kind
+    if issubclass(cls, BaseModel):
+        return "".join(f"-{c.lower()}" if c.isupper() else c for c in cls.__name__).lstrip("-")
+    return _WORDS.get(cls, cls.__name__.lower())
+
+
+def from_text(kind: FieldType, text: str) -> Any:
+    """The value that a word on the command line or in the environment stands for.
+
+    A list of numbers or words may be written with commas; components and data are their names, or YAML mappings.
+    """
+    written_out = text.lstrip().startswith(("{", "["))
+    if text.lower() in ("null", "none") and (kind.optional or kind.many):
+        return () if kind.many else None
+    if kind.many and not written_out and not kind.is_model:
+        item = FieldType(kind.base, "", choices=kind.choices)
+        return tuple(from_text(item, part.strip()) for part in text.split(",") if part.strip())
+    if kind.is_text or (kind.is_model and not written_out):
+        return text
+    return parse_value(text)
