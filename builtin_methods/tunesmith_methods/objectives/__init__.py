@@ -15,6 +15,7 @@ class NLL(Objective):
     inputs: ClassVar[type] = TokenLogps
 
     def __call__(self, x: Any) -> Loss:
+        """Sum of ``-log p`` over tokens."""
         from .losses import nll
 
         return Loss(nll(x.logps))
@@ -27,6 +28,7 @@ class DFT(Objective):
     inputs: ClassVar[type] = TokenLogps
 
     def __call__(self, x: Any) -> Loss:
+        """Sum of ``-sg(p) * log p`` over tokens; the plain ``nll`` rides along as a metric."""
         from .losses import dft, nll
 
         return Loss(dft(x.logps), {"nll": nll(x.logps).detach()})

@@ -87,6 +87,7 @@ class Batch:
 
     @property
     def num_tokens(self) -> int:
+        """Tokens that a forward pass computes."""
         return sum(tree.num_tokens for tree in self.trees)
 
     def count(self, unit: Unit) -> int:

@@ -1,0 +1,215 @@
+"""From a folder, a hub name or a config to a model that is ready to train."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from tunesmith.components import Method
+from tunesmith.errors import ConfigError, ResourceError, nearest
+from tunesmith.settings import RunSettings
+
+log = logging.getLogger(__name__)
+DROPOUT_ATTRIBUTES = ("dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "layerdrop")
+
+
+def pick_device(settings: RunSettings) -> torch.device:
+    """The device of this process. Raises `ResourceError` when a device was asked for that is not there."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if settings.device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", local % torch.cuda.device_count())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(settings.device)
+    except RuntimeError:
+        raise ConfigError(f"device: {settings.device!r} is no device", fix="write cpu, cuda, cuda:1 or mps") from None
+    found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= found.get(device.type, 0):
+        raise ResourceError(
+            f"device: {settings.device} is not there",
+            why=f"found {found['cuda']} CUDA devices",
+            fix="run `tunesmith doctor`, or set --device auto",
+        )
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", local % torch.cuda.device_count())
+    return device
+
+
+def pick_dtype(settings: RunSettings, device: torch.device) -> torch.dtype:
+    """The dtype of the computation."""
+    if settings.dtype == "auto":
+        good = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if good else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[settings.dtype]
+
+
+def load_model(
+    settings: RunSettings,
+    method: Method,
+    tokenizer: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    checkpoint: Path | None = None,
+) -> nn.Module:
+    """Load the policy (from ``checkpoint`` when a run goes on), put an adapter on it, freeze what is not trained.
+
+    Raises:
+        ResourceError: no such model, or no weights for a method that does not start from a config.
+        ConfigError: the tokenizer has ids that the model has no row for.
+    """
+    model = _base(settings, method, tokenizer, device, dtype, checkpoint)
+    if settings.quantize == "none":
+        model.to(device)
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise ConfigError(
+            f"the tokenizer has token ids up to {highest}, but the model embeds only {rows}",
+            where=f"tokenizer {settings.tokenizer or settings.model}, model {settings.model}",
+            fix="use the tokenizer that belongs to the model",
+        )
+    switch_off_dropout(model)
+    if settings.adapter != "none":
+        model = _adapted(model, settings, checkpoint)
+    if settings.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        if settings.adapter != "none":
+            model.enable_input_require_grads()
+    model.config.use_cache = False
+    return cast(nn.Module, model.train())
+
+
+def _base(
+    settings: RunSettings,
+    method: Method,
+    tokenizer: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    checkpoint: Path | None,
+) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    source = str(checkpoint) if checkpoint is not None and settings.adapter == "none" else settings.model
+    local = Path(source)
+    if local.exists() and not has_weights(local):
+        if not method.starts_from_config:
+            raise ResourceError(
+                f"{source} holds no model weights (*.safetensors)",
+                why=f"the method {method.name!r} trains an existing model",
+                fix="give a folder with weights, or pre-train one from its config first",
+            )
+        return from_config(local, tokenizer, settings.seed)
+    check_exists(source, "model")
+    options: dict[str, Any] = {
+        "dtype": dtype if settings.adapter != "none" else torch.float32,
+        "use_safetensors": True,
+        "trust_remote_code": settings.trust_remote_code,
+        "local_files_only": local.exists(),
+    }
+    if settings.revision and not local.exists():
+        options["revision"] = settings.revision
+    if settings.quantize != "none":
+        options |= {"quantization_config": _quantization(settings, dtype), "device_map": {"": device}}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, **options)
+    except (OSError, ValueError) as error:
+        raise ResourceError(
+            f"cannot load the model {source!r}",
+            why=str(error).strip().splitlines()[0][:300],
+            fix="check the name; offline, give a local folder (see `tunesmith doctor`)",
+        ) from None
+    return model
+
+
+def has_weights(path: Path) -> bool:
+    """True for a model folder with safetensors weights."""
+    return path.is_dir() and any(path.glob("*.safetensors"))
+
+
+def check_exists(source: str, what: str) -> None:
+    """Raises `ResourceError` for what is written like a path and is not there, with the nearest name beside it."""
+    path = Path(source).expanduser()
+    looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.suffix in (".json", ".yaml")
+    if path.exists() or not looks_local:
+        return
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    similar = nearest(path.name, siblings)
+    raise ResourceError(
+        f"there is no {what} {source!r}",
+        fix=f"did you mean {path.parent / similar}?" if similar else "check the path",
+    )
+
+
+def from_config(path: Path, tokenizer: Any, seed: int) -> Any:
+    """A model with random weights, sized to the tokenizer; the seed alone decides the weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ResourceError(f"cannot read the model config {path}", why=str(error).splitlines()[0][:300]) from None
+    text = config.get_text_config()
+    highest = max(tokenizer.get_vocab().values())
+    if text.vocab_size <= highest:
+        log.warning("vocab_size of %s is %d; made %d to hold the tokenizer", path, text.vocab_size, highest + 1)
+        text.vocab_size = highest + 1
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(text, name, getattr(tokenizer, name))
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def _quantization(settings: RunSettings, dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if settings.quantize == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _adapted(model: Any, settings: RunSettings, checkpoint: Path | None) -> Any:
+    from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+
+    if settings.quantize != "none":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    if checkpoint is not None:
+        return PeftModel.from_pretrained(model, checkpoint, is_trainable=True)
+    targets: Any = settings.lora_targets
+    torch.manual_seed(settings.seed)
+    config = LoraConfig(
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear" if targets == ("all-linear",) else list(targets),
+        use_dora=settings.adapter == "dora",
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise ConfigError(
+            f"lora_targets: {', '.join(settings.lora_targets)} cannot be adapted",
+            why=str(error).splitlines()[0][:300],
+            fix="name linear modules of the model, or use all-linear",
+        ) from None
+
+
+def switch_off_dropout(model: nn.Module) -> None:
+    """No dropout inside the model: a result must not depend on how a batch is cut into parts."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in DROPOUT_ATTRIBUTES:
+            if isinstance(module.__dict__.get(name), float):
+                setattr(module, name, 0.0)

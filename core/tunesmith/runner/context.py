@@ -1,0 +1,31 @@
+"""What a method may know about the run that it is part of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunesmith.components import ParamGroup
+from tunesmith.models.roles import Models
+
+
+@dataclass(slots=True)
+class Context:
+    """The state of a run.
+
+    Attributes:
+        models: the models by role.
+        tokenizer: the policy's tokenizer.
+        step: optimizer steps done.
+        total: optimizer steps of the whole run.
+        groups: the live parameter groups; their ``lr_scale`` is read again at every step.
+        state: JSON values and tensors by name, saved in every checkpoint and restored on resume. It must be the
+            same on every process.
+    """
+
+    models: Models
+    tokenizer: Any
+    total: int
+    step: int = 0
+    groups: list[ParamGroup] = field(default_factory=list)
+    state: dict[str, Any] = field(default_factory=dict)

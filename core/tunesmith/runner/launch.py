@@ -1,0 +1,252 @@
+"""From a complete configuration to a finished run on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunesmith.components import Tracker
+from tunesmith.config import Layers, Run, read_run_file, resolve
+from tunesmith.data.encoding import load_tokenizer
+from tunesmith.data.loading import LoadedData, iter_examples, load_data
+from tunesmith.data.sampler import TRAIN, Sampler
+from tunesmith.errors import ConfigError, TunesmithError
+from tunesmith.models.loading import load_model, pick_device, pick_dtype
+from tunesmith.models.roles import Models
+from tunesmith.plugins import Registry
+from tunesmith.runner import checkpoint, records
+from tunesmith.runner.context import Context
+from tunesmith.runner.loop import Trainer
+from tunesmith.runner.processes import Processes
+from tunesmith.runner.signals import StopRequest
+from tunesmith.scoring.probe import choose
+from tunesmith.scoring.scorer import Scorer
+
+log = logging.getLogger(__name__)
+CHECKPOINTS = "checkpoints"
+MAY_DIFFER = {
+    "output", "log_every", "save_every", "eval_every", "keep_checkpoints", "trackers", "micro_tokens", "plugins",
+    "device",
+}  # fmt: skip
+"""Settings that may change when a run goes on: they change what is seen or how much memory is used."""
+
+
+def start(run: Run, registry: Registry, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Train a run from its beginning, or from its last checkpoint with ``resume``; return the final model folder.
+
+    Raises:
+        ConfigError: the folder is used already; settings changed since the run was started.
+        StoppedError, DivergedError, DataError, ResourceError: see `Trainer.fit`.
+    """
+    processes = Processes(pick_device(run.settings))
+    output = Path(processes.agree(str(run.settings.output or _free_name(Path("runs"), run.method.name))))
+    error = processes.agree(_claim(output, run, resume, overwrite) if processes.main else None)
+    if error is not None:
+        raise error
+    with _log_file(output, processes.main):
+        return _train(run, registry, processes, output, resume)
+
+
+def resume(folder: Path, registry: Registry) -> Path:
+    """Continue a stopped run with the settings in its ``run.yaml``.
+
+    Raises:
+        ConfigError: not a run folder, or the run is finished.
+    """
+    path = folder / records.RUN_FILE
+    if not path.is_file():
+        raise ConfigError(f"{folder} is not the folder of a run", why=f"it holds no {records.RUN_FILE}")
+    content = read_run_file(path)
+    run = resolve(registry, str(content["method"]), Layers(file={**content, "output": str(folder)}))
+    return start(run, registry, resume=True)
+
+
+# ---------------------------------------------------------------------------------------------- the folder
+def _free_name(parent: Path, method: str) -> Path:
+    number = 1
+    while (parent / f"{method}-{number:03d}").exists():
+        number += 1
+    return parent / f"{method}-{number:03d}"
+
+
+def _claim(output: Path, run: Run, resume: bool, overwrite: bool) -> TunesmithError | None:
+    """Make the folder ours, or say why not. An error is returned, so that every process can raise it."""
+    used = output.is_dir() and any(output.iterdir())
+    if output.exists() and not output.is_dir():
+        return ConfigError(f"output: {output} is a file", fix="give the path of a folder")
+    if used and resume:
+        return _drift(output, run)
+    if used and not overwrite:
+        return ConfigError(
+            f"output: {output} is used already",
+            fix="continue it with --resume, replace it with --overwrite, or choose another --output",
+        )
+    if used and not (output / records.RUN_FILE).is_file():
+        return ConfigError(
+            f"output: {output} holds other files and no run; nothing was deleted", fix="choose another --output"
+        )
+    if used:
+        shutil.rmtree(output)
+    if resume and not used:
+        return ConfigError(f"there is nothing to resume in {output}", fix="start without --resume")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        records.write_run_file(output, run)
+    except OSError as error:
+        return ConfigError(f"output: cannot write to {output}", why=str(error))
+    return None
+
+
+def _drift(output: Path, run: Run) -> ConfigError | None:
+    """Why the run in the folder cannot go on with these settings, or ``None``."""
+    path = output / records.RUN_FILE
+    if not path.is_file():
+        return ConfigError(f"{output} is not the folder of a run", why=f"it holds no {records.RUN_FILE}")
+    if (output / "model" / checkpoint.MANIFEST).is_file():
+        return ConfigError(
+            f"the run in {output} is finished", fix=f"its model is {output / 'model'}; train on from there with --model"
+        )
+    before = {key: value for key, value in read_run_file(path).items() if key not in MAY_DIFFER}
+    now = {key: value for key, value in json.loads(json.dumps(run.dump())).items() if key not in MAY_DIFFER}
+    changed = records.differences(json.loads(json.dumps(before)), now)
+    if not changed:
+        return None
+    return ConfigError(
+        "the settings are not those that the run was started with",
+        where=str(path),
+        why="; ".join(changed[:4]) + ("; ..." if len(changed) > 4 else ""),
+        fix=f"continue it as it was with `tunesmith resume {output}`, or start a new run",
+    )
+
+
+@contextlib.contextmanager
+def _log_file(output: Path, main: bool) -> Iterator[None]:
+    """Messages of the run also go to its ``log.txt``."""
+    if not main:
+        yield
+        return
+    handler = logging.FileHandler(output / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("tunesmith")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+# ---------------------------------------------------------------------------------------------- the run
+def _train(run: Run, registry: Registry, processes: Processes, output: Path, resume: bool) -> Path:
+    settings, method = run.settings, run.method
+    if settings.batch_size < processes.count:
+        raise ConfigError(f"batch_size {settings.batch_size} is less than the {processes.count} processes")
+    last = checkpoint.newest(output / CHECKPOINTS) if resume else None
+    if resume and last is None:
+        log.warning("no whole checkpoint in %s; the run starts from its first step", output / CHECKPOINTS)
+    tokenizer = _tokenizer(run, registry, last)
+    with processes.main_first():
+        data = load_data(run, registry, tokenizer, output=output if processes.main else None)
+    sampler = Sampler(
+        data.corpora,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        shuffle=settings.shuffle,
+        epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        mixture=method.mixture,
+    )
+    device, dtype = processes.device, pick_dtype(settings, processes.device)
+    policy = Scorer(
+        load_model(settings, method, tokenizer, device, dtype, last),
+        pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
+        autocast=str(dtype) == "torch.bfloat16",
+    )
+    context = Context(Models({"policy": policy}), tokenizer, sampler.total_steps)
+    policy.module = method.prepare(policy.module, context)
+    choose(policy)
+    processes.same(policy.module)
+    labels = [corpus.label for corpus in data.corpora]
+    trainer = Trainer(run, registry, context, sampler, data.eval_sets, labels, processes, output)
+    if last is not None:
+        trainer.restore(last)
+    if processes.main:
+        _describe(run, data, policy, trainer, processes, output, registry)
+    with StopRequest() as stop, _tracking(trainer):
+        trainer.fit(stop)
+        return trainer.finish()
+
+
+def _tokenizer(run: Run, registry: Registry, last: Path | None) -> Any:
+    """The tokenizer: of the checkpoint, trained by the method, or of the model."""
+    if last is not None:
+        return load_tokenizer(run.settings.model_copy(update={"tokenizer": str(last), "chat_template": None}))
+    texts = (text for example in iter_examples(run, registry, TRAIN) for text in _texts(example))
+    return run.method.build_tokenizer(texts) or load_tokenizer(run.settings)
+
+
+def _texts(example: Any) -> list[str]:
+    """Every string field of an example."""
+    values = (getattr(example, name) for name in example.__dataclass_fields__)
+    return [value for value in values if isinstance(value, str)]
+
+
+def _describe(
+    run: Run,
+    data: LoadedData,
+    policy: Scorer,
+    trainer: Trainer,
+    processes: Processes,
+    output: Path,
+    registry: Registry,
+) -> None:
+    """Say what is about to happen, and write it down."""
+    sources = [{"label": c.label, "group": c.group, "fingerprint": c.fingerprint} for c in data.corpora]
+    records.write_manifest(output, registry, sources, processes.count)
+    (output / "data_report.json").write_text(json.dumps(data.report.as_dict(), indent=1), encoding="utf-8")
+    for line in data.report.lines():
+        log.info("%s", line)
+    parameters = list(policy.module.parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    whole = sum(p.numel() for p in parameters)
+    dtype = "bf16" if policy.autocast else "fp32"
+    log.info("model    %s, %s of %s parameters trained", run.settings.model, f"{trained:,}", f"{whole:,}")
+    log.info("compute  %s x %d, %s", processes.device, processes.count, dtype)
+    if policy.path == "packed":
+        log.info("path     packed: no padding, logits for trained tokens only")
+    else:
+        log.warning("path     %s, slower: this model cannot take the faster path (%s)", policy.path, policy.why)
+    done, total = trainer.context.step, trainer.sampler.total_steps
+    size = run.settings.batch_size
+    log.info("run      %s: steps %d to %d of %d examples each", output, done + 1, total, size)
+
+
+@contextlib.contextmanager
+def _tracking(trainer: Trainer) -> Iterator[None]:
+    """Open metrics.jsonl and the trackers, tell them and the listeners how the run ended."""
+    if not trainer.processes.main:
+        yield
+        return
+    chosen = list(trainer.settings.trackers)
+    names = {tracker.name for tracker in chosen}
+    for _, cls in trainer.registry.entries(Tracker.kind):
+        if getattr(cls, "always", False) and cls.name not in names:
+            chosen.insert(0, cls())  # type: ignore[arg-type]
+    error: BaseException | None = None
+    with records.MetricsFile(trainer.output / records.METRICS, trainer.context.step) as metrics:
+        sessions = [tracker.open(trainer.info) for tracker in chosen]
+        trainer.sinks.sessions = [metrics, *sessions]
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            for session in sessions:
+                session.close(error)
+            trainer.registry.notify("tunesmith_run_ended", run=trainer.info, error=error)

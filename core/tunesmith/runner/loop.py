@@ -1,0 +1,283 @@
+"""The one training loop. It knows no method: offline and online ones differ only in what `collect` does."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesmith.components import RunInfo, TrackerSession
+from tunesmith.config import Run
+from tunesmith.data.loading import Corpus
+from tunesmith.data.sampler import Sampler
+from tunesmith.data.trees import Batch
+from tunesmith.errors import DivergedError, ResourceError, StoppedError
+from tunesmith.models.saving import save_model
+from tunesmith.plugins import Registry
+from tunesmith.runner import checkpoint
+from tunesmith.runner.context import Context
+from tunesmith.runner.evaluate import evaluate
+from tunesmith.runner.optimizer import make_optimizer, set_rates
+from tunesmith.runner.processes import Processes
+from tunesmith.runner.signals import StopRequest
+from tunesmith.runner.step import Stepper, StepSums, Stopped
+
+log = logging.getLogger(__name__)
+SAVE_SECONDS = 1800.0
+
+
+@dataclass(slots=True)
+class Sinks:
+    """Where metrics go on the main process; empty on the others."""
+
+    sessions: list[TrackerSession | Any] = field(default_factory=list)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Hand the metrics to every session."""
+        for session in self.sessions:
+            session.log(step, metrics)
+
+
+class Trainer:
+    """Trains the policy of a run to its last step, or until it is asked to stop.
+
+    Args:
+        run: the settings.
+        registry: for notifications.
+        context: models and method state.
+        sampler: draws the batches.
+        eval_sets: held-out sets by name.
+        source_labels: name of every training source, by `Tree.source`.
+        processes: this process and its peers.
+        output: folder of the run.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        registry: Registry,
+        context: Context,
+        sampler: Sampler,
+        eval_sets: Mapping[str, Corpus],
+        source_labels: list[str],
+        processes: Processes,
+        output: Path,
+    ) -> None:
+        self.run, self.settings, self.method, self.registry = run, run.settings, run.method, registry
+        self.context, self.sampler, self.eval_sets = context, sampler, eval_sets
+        self.labels, self.processes, self.output = source_labels, processes, output
+        context.groups = self.method.param_groups(context.models)
+        self.parameters = [p for group in context.groups for p in group.params]
+        self.optimizer = make_optimizer(context.groups, self.settings)
+        self.stepper = Stepper(
+            self.method, context.models, processes, self.settings.micro_tokens, len(source_labels), self.parameters
+        )
+        self.tokens = self.trained = 0
+        self.last_save = time.monotonic()
+        self.last_eval = -1
+        self.sinks = Sinks()
+        self.info = RunInfo(output, self.method.name, run.dump(), sampler.total_steps, context.step)
+
+    # ------------------------------------------------------------------------------------------ resume
+    def restore(self, folder: Path) -> None:
+        """Go on from a checkpoint folder whose weights the policy already has."""
+        state = checkpoint.load_state(folder / "trainer", self.optimizer, self.processes.device)
+        self.sampler.restore(state["sampler"])
+        self.context.step, self.context.state = state["step"], state["method"]
+        self.tokens, self.trained, self.last_eval = state["tokens"], state["trained"], state["last_eval"]
+        self.stepper.micro_tokens = min(self.stepper.micro_tokens, state["micro_tokens"])
+        for group, scale in zip(self.context.groups, state["lr_scales"], strict=True):
+            group.lr_scale = scale
+        self.info = RunInfo(self.output, self.method.name, self.info.settings, self.info.total_steps, self.context.step)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.context.step,
+            "method": self.context.state,
+            "sampler": self.sampler.state(),
+            "tokens": self.tokens,
+            "trained": self.trained,
+            "last_eval": self.last_eval,
+            "micro_tokens": self.stepper.micro_tokens,
+            "lr_scales": [group.lr_scale for group in self.context.groups],
+        }
+
+    # ------------------------------------------------------------------------------------------ the loop
+    def fit(self, stop: StopRequest) -> None:
+        """Train to the last step.
+
+        Raises:
+            StoppedError: a signal asked to stop; the run has saved itself.
+            DivergedError: a loss or gradient is not finite; nothing was saved since.
+        """
+        self._notify("tunesmith_run_started", run=self.info)
+        if self.last_eval < 0:
+            self._evaluate()
+        while self.context.step < self.sampler.total_steps:
+            resume_here = self.sampler.state()
+            if self.processes.sum([float(stop.code)])[0]:
+                self._leave(stop)
+            try:
+                self._step(stop)
+            except Stopped:
+                self.sampler.restore(resume_here)
+                self._leave(stop)
+            if self._due(self.settings.eval_every):
+                self._evaluate()
+            if self._save_due():
+                self.save()
+        if self.last_eval < self.context.step:
+            self._evaluate()
+
+    def _due(self, every: int | None) -> bool:
+        return bool(every) and self.context.step % (every or 1) == 0
+
+    def _save_due(self) -> bool:
+        if self.settings.save_every is not None:
+            return self._due(self.settings.save_every)
+        late = self.processes.main and time.monotonic() - self.last_save > SAVE_SECONDS
+        return self.processes.sum([float(late)])[0] > 0
+
+    def _step(self, stop: StopRequest) -> None:
+        started = time.perf_counter()
+        step = self.context.step
+        whole = Batch(self.sampler.batch(step))
+        mine = self.method.collect(whole.take(self.processes.share(whole.trees)), self.context)
+        unit = self.method.objective.unit
+        count, tokens, trained = self.processes.sum([mine.count(unit), mine.num_tokens, mine.count("token")])
+        detailed = (step + 1) % self.settings.log_every == 0
+        sums = self.stepper.gradient(mine, count, stop, detailed)
+        rate = self._rate(step)
+        loss, norm = float(sums.total) / count, self._clip()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise self._diverged(loss, norm, whole)
+        set_rates(self.optimizer, self.context.groups, rate)
+        self.optimizer.step()
+        self.stepper.clear()
+        self.context.step += 1
+        self.tokens, self.trained = self.tokens + int(tokens), self.trained + int(trained)
+        seconds = time.perf_counter() - started
+        metrics = {
+            "loss": loss,
+            "grad_norm": norm,
+            "learning_rate": rate,
+            "epoch": self.sampler.epoch,
+            "num_tokens": self.tokens,
+            "num_trained_tokens": self.trained,
+            "tokens_per_s": tokens / seconds,
+            "step_s": seconds,
+            **self._details(sums, count),
+            **self.method.after_step(self.context),
+        }
+        self._report(metrics)
+        self._notify("tunesmith_step_ended", run=self.info, step=self.context.step, metrics=metrics)
+
+    def _rate(self, step: int) -> float:
+        schedule = self.settings.schedule
+        scale = schedule(step, self.sampler.total_steps) if schedule is not None else 1.0
+        return self.settings.learning_rate * scale
+
+    def _clip(self) -> float:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        limit = self.settings.max_grad_norm
+        if limit > 0 and bool(torch.isfinite(norm)):
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
+        return float(norm)
+
+    def _diverged(self, loss: float, norm: float, batch: Batch) -> DivergedError:
+        rows = ", ".join(f"{self.labels[t.source]} row {t.row:,}" for t in batch.trees[:5])
+        last = checkpoint.checkpoints(self.output / "checkpoints")
+        saved = f"the last checkpoint is {last[0].name}" if last else "no checkpoint was saved before"
+        return DivergedError(
+            f"step {self.context.step + 1}: loss {loss:g}, gradient norm {norm:g}; the step was not applied",
+            where=f"{len(batch)} examples, among them {rows}",
+            why=f"nothing was saved since; {saved}",
+            fix="lower learning_rate, look at these rows with `tunesmith data show`, or try dtype fp32",
+        )
+
+    def _details(self, sums: StepSums, count: float) -> dict[str, float]:
+        details = {name: float(value) / count for name, value in sums.metrics.items()}
+        if len(self.labels) > 1:
+            given = sum(share.given for share in self.sampler.shares)
+            for i, (label, share) in enumerate(zip(self.labels, self.sampler.shares, strict=True)):
+                details[f"mix/{label}"] = share.given / given
+                if sums.sources[1, i] > 0:
+                    details[f"loss/{label}"] = float(sums.sources[0, i] / sums.sources[1, i])
+        scored = float(sums.sources[1].sum()) if len(self.labels) > 1 else count
+        if sums.tokens and self.method.objective.unit == "token" and float(sums.tokens["entropy"]):
+            details["entropy"] = float(sums.tokens["entropy"]) / scored
+            details["mean_token_accuracy"] = float(sums.tokens["correct"]) / scored
+        return details
+
+    # ------------------------------------------------------------------------------------------ around a step
+    def _evaluate(self) -> None:
+        self.last_eval = self.context.step
+        if not self.eval_sets:
+            return
+        micro = self.stepper.micro_tokens
+        losses = evaluate(self.method, self.context.models, self.eval_sets, self.processes, micro)
+        metrics = {f"eval/{name}/loss": loss for name, loss in losses.items()}
+        self._report({**metrics, **self.method.after_eval(self.context, losses)})
+
+    def _report(self, metrics: Mapping[str, float]) -> None:
+        if self.processes.main:
+            self.sinks.log(self.context.step, metrics)
+
+    def _notify(self, hook: str, **arguments: Any) -> None:
+        if self.processes.main:
+            self.registry.notify(hook, **arguments)
+
+    def _leave(self, stop: StopRequest) -> None:
+        code = int(max(self.processes.agree(stop.code), stop.code)) or 75
+        self.save(must=True)
+        raise StoppedError(
+            f"stopped on request after step {self.context.step} of {self.sampler.total_steps}; saved",
+            exit_code=code,
+            fix=f"tunesmith resume {self.output}",
+        )
+
+    def save(self, *, must: bool = False) -> None:
+        """Write a checkpoint of the state after the last step.
+
+        Raises:
+            DivergedError: the weights are not finite.
+            ResourceError: the disk refuses and ``must`` is set; otherwise that is a warning and training goes on.
+        """
+        folder = self.output / "checkpoints"
+        target = folder / f"step-{self.context.step:06d}"
+        problem = ""
+        if self.processes.main:
+            try:
+                checkpoint.write_folder(target, self._fill)
+                checkpoint.prune(folder, self.settings.keep_checkpoints)
+            except OSError as error:
+                problem = f"{type(error).__name__}: {error}"
+                log.warning("could not save %s (%s); the one before is kept", target.name, problem)
+        problem = self.processes.agree(problem)
+        self.last_save = time.monotonic()
+        if problem and must:
+            raise ResourceError(f"could not save {target}", why=problem, fix="free some space, then resume the run")
+        if not problem:
+            self._notify("tunesmith_checkpoint_saved", run=self.info, step=self.context.step, path=target)
+
+    def _fill(self, folder: Path) -> None:
+        save_model(self.context.models.policy.module, self.context.tokenizer, folder)
+        checkpoint.save_state(folder / "trainer", self.optimizer, self._state())
+
+    def finish(self) -> Path:
+        """Write the final model folder."""
+        target = self.output / "model"
+        if self.processes.main:
+            save: Callable[[Path], None] = lambda folder: save_model(  # noqa: E731
+                self.context.models.policy.module, self.context.tokenizer, folder
+            )
+            checkpoint.write_folder(target, save)
+        self.processes.wait()
+        return target

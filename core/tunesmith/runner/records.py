@@ -1,0 +1,105 @@
+"""What a run leaves behind for people and programs: run.yaml, manifest.json, metrics.jsonl, data_report.json."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+from tunesmith.config import Run
+from tunesmith.plugins import Registry
+
+RUN_FILE = "run.yaml"
+METRICS = "metrics.jsonl"
+PACKAGES = ("tunesmith", "torch", "transformers", "accelerate", "peft", "datasets", "bitsandbytes", "tokenizers")
+
+
+class MetricsFile:
+    """``metrics.jsonl``: one object per optimizer step (or evaluation), flushed at once.
+
+    Args:
+        path: the file.
+        after: keep only what was written for steps up to this one, when a run goes on.
+    """
+
+    def __init__(self, path: Path, after: int) -> None:
+        kept = []
+        if path.exists():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= after]
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one line."""
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> MetricsFile:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._file.close()
+
+
+def _step(line: str) -> float:
+    """The step of a line; a line cut short by a crash counts as later than any."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return float("inf")
+
+
+def write_run_file(folder: Path, run: Run) -> None:
+    """The resolved run file, every default written out."""
+    text = yaml.safe_dump(run.dump(), sort_keys=False, allow_unicode=True)
+    (folder / RUN_FILE).write_text(f"# every setting of this run; `tunesmith run {RUN_FILE}` repeats it\n{text}")
+
+
+def write_manifest(folder: Path, registry: Registry, sources: Sequence[Mapping[str, Any]], processes: int) -> None:
+    """Plugins and their versions, hashes of the data, state of the code, environment."""
+    manifest = {
+        "command": sys.argv,
+        "processes": processes,
+        "packages": {name: version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "plugins": [
+            {"name": p.name, "distribution": p.distribution, "version": p.version, "status": p.status}
+            for p in registry.plugins
+        ],
+        "data": list(sources),
+        "git": _git_state(),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and cleanliness of the folder that the run was started from, or ``None`` outside a repository."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.stdout.strip(), "clean": not status.stdout.strip()}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``key: before -> now`` for every value that differs."""
+    lines = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            lines.append(f"{prefix}{key}: {old!r} -> {new!r}")
+    return lines

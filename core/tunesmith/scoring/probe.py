@@ -1,0 +1,91 @@
+"""Which path is exact for a model: found by comparing each with the stock forward, never by the model's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tunesmith.data.trees import Batch, Branch, Tree
+from tunesmith.scoring import attention
+from tunesmith.scoring.scorer import Path, Scorer, base_of
+
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}
+"""Largest difference of log-probabilities that rounding explains; crossing a document border moves them by more."""
+FALLBACK_ORDER: tuple[Path, ...] = ("packed", "padded")
+LONGEST_PROBE = 512
+
+
+def choose(scorer: Scorer) -> None:
+    """Set the scorer's path to the fastest exact one; `Scorer.why` says what the faster ones failed on."""
+    model = scorer.language_model
+    stock_attention = model.config._attn_implementation
+    batch = probe_batch(model)
+    autocast, scorer.autocast = scorer.autocast, False
+    tolerance = TOLERANCE.get(next(scorer.module.parameters()).dtype, 1e-3)
+    reasons = []
+    with torch.no_grad():
+        scorer.path = "stock"
+        wanted = [_isolated(scorer, tree) for tree in batch.trees]
+        for path in FALLBACK_ORDER:
+            problem = _try(scorer, path, batch, wanted, tolerance)
+            if problem is None:
+                break
+            reasons.append(f"{path}: {problem}")
+            scorer.path = "stock"
+            model.set_attn_implementation(stock_attention)
+    scorer.autocast, scorer.why = autocast, "; ".join(reasons)
+
+
+def probe_batch(model: nn.Module) -> Batch:
+    """Trees of random tokens: one branch, several branches, and one longer than a sliding window."""
+    config = base_of(model).config.get_text_config()
+    random = np.random.default_rng(0)
+    window = getattr(config, "sliding_window", None) or 0
+    limit = getattr(config, "max_position_embeddings", LONGEST_PROBE) or LONGEST_PROBE
+    long = min(max(24, window + 8 if window + 8 <= LONGEST_PROBE else 24), limit)
+
+    def branch(size: int) -> Branch:
+        return Branch(random.integers(0, config.vocab_size, size, dtype=np.int32), np.ones(size, dtype=np.bool_))
+
+    def trunk(size: int) -> Any:
+        return random.integers(0, config.vocab_size, size, dtype=np.int32)
+
+    return Batch(
+        [
+            Tree(trunk(0), (branch(long),)),
+            Tree(trunk(min(5, long - 6)), (branch(4), branch(6), branch(1))),
+            Tree(trunk(3), (branch(7),)),
+        ]
+    )
+
+
+def _isolated(scorer: Scorer, tree: Tree) -> Tensor:
+    """The stock forward on every branch alone: no padding, no neighbours."""
+    parts = [Batch([Tree(tree.trunk, (branch,))]) for branch in tree.branches]
+    return torch.cat([scorer.token_logps(part).logps for part in parts])
+
+
+def _try(scorer: Scorer, path: Path, batch: Batch, wanted: list[Tensor], tolerance: float) -> str | None:
+    """Why a path is not exact for this model, or ``None``."""
+    model = scorer.language_model
+    if type(model.get_output_embeddings()) is not nn.Linear:
+        return f"its head is a {type(model.get_output_embeddings()).__name__}, not a plain linear map"
+    if path == "packed":
+        attention.register()
+        model.set_attn_implementation(attention.NAME)
+        if model.config._attn_implementation != attention.NAME:
+            return "its attention cannot be replaced"
+    scorer.path = path
+    try:
+        found = scorer.token_logps(batch).logps
+    except LookupError as error:
+        return str(error)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    difference = (found - torch.cat(wanted)).abs().max().item()
+    if not difference <= tolerance:
+        return f"log-probabilities differ by {difference:.1e} from the stock forward (at most {tolerance:.0e})"
+    return None
