@@ -162,6 +162,8 @@ def test_settings_out_of_range_are_refused(cls: type[Scheduler], settings: dict[
 def test_schedules_are_found_by_name_and_built_with_settings() -> None:
     registry = plugins.load()
     assert {cls.name for cls in ALL} <= set(registry.names("scheduler"))
-    assert build(registry, "scheduler", {"name": "wsd", "decay": 0.1}) == WSD(decay=0.1)
+    built = build(registry, "scheduler", {"name": "wsd", "decay": 0.1})
+    assert isinstance(built, WSD)
+    assert built.decay == 0.1
     with pytest.raises(ConfigError, match="did you mean 'cosine'"):
         build(registry, "scheduler", "cosin")
