@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.components import Tracker
-from tunesmith.config import Layers, Run, read_run_file, resolve
+from tunesmith.config import Layers, Run, resolve
+from tunesmith.runfile import read_run_file
 from tunesmith.data.encoding import load_tokenizer
 from tunesmith.data.loading import LoadedData, iter_examples, load_data
 from tunesmith.data.sampler import TRAIN, Sampler
