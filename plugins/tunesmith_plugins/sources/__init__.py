@@ -1,0 +1,16 @@
+"""Sources of rows: local files, hub data sets, generated tasks, and text that every Python carries."""
+
+from __future__ import annotations
+
+from tunesmith import Source, hookimpl
+from tunesmith_plugins.sources.arithmetic import Arithmetic
+from tunesmith_plugins.sources.files import Files
+from tunesmith_plugins.sources.huggingface import HuggingFace
+from tunesmith_plugins.sources.python_docs import PythonDocs
+from tunesmith_plugins.sources.python_source import PythonSource
+
+
+@hookimpl
+def tunesmith_register_sources() -> list[type[Source]]:
+    """The sources of this package."""
+    return [Arithmetic, Files, HuggingFace, PythonDocs, PythonSource]
