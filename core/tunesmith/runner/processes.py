@@ -35,7 +35,7 @@ class Processes:
     @property
     def main(self) -> bool:
         """True on the process that writes files and prints."""
-        return self.rank == 0
+        return bool(self.rank == 0)
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Element-wise sum over processes, in float64."""
@@ -43,7 +43,7 @@ class Processes:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(tensor)
-        return tensor.tolist()  # type: ignore[no-any-return]
+        return tensor.tolist()
 
     def sum_tensors(self, tensors: Iterable[Tensor]) -> None:
         """In place: sum of every tensor over processes, many small ones in one exchange."""
@@ -52,7 +52,7 @@ class Processes:
         for bucket in _buckets(list(tensors)):
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
             torch.distributed.all_reduce(flat)
-            for tensor, summed in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
+            for tensor, summed in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
                 tensor.copy_(summed.view_as(tensor))
 
     def share(self, trees: Sequence[Tree]) -> list[int]:

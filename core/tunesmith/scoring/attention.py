@@ -86,7 +86,7 @@ def segmented(
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     # split, not slices: the backward of a slice allocates the whole stream again
     sizes = layout.sizes
-    q, k, v = query.split(sizes, 2), key.split(sizes, 2), value.split(sizes, 2)
+    q, k, v = (torch.split(stream, sizes, 2) for stream in (query, key, value))
     outputs: list[Tensor] = []
     i = 0
     for segment in layout.segments:

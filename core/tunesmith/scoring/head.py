@@ -55,9 +55,9 @@ class Head:
         With a ``sink``, the backward writes the gradients there and into the parameters' ``.grad``.
         """
         if sink is None:
-            return _Logps.apply(hidden, self.linear.weight, self.linear.bias, None, targets, self, None)  # type: ignore[no-any-return]
+            return _Logps.apply(hidden, self.linear.weight, self.linear.bias, None, targets, self, None)  # type: ignore[no-any-return, no-untyped-call]  # torch's apply is untyped
         anchor = torch.zeros((), device=hidden.device, requires_grad=True)
-        return _Logps.apply(hidden.detach(), None, None, anchor, targets, self, sink)  # type: ignore[no-any-return]
+        return _Logps.apply(hidden.detach(), None, None, anchor, targets, self, sink)  # type: ignore[no-any-return, no-untyped-call]  # torch's apply is untyped
 
     def _room(self, rows: int, device: torch.device) -> Tensor:
         """``[rows, V]`` fp32 of the buffer that all chunks share: fresh memory costs more than the arithmetic."""
@@ -135,7 +135,7 @@ class _Logps(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         hidden, targets = ctx.saved_tensors
         head, sink = ctx.head, ctx.sink
         linear = head.linear
