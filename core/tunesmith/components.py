@@ -36,11 +36,9 @@ Build = Callable[[str, Any], "Component"]
 
 
 class Settings(BaseModel):
-    """Frozen settings whose field docstrings are their help; an unknown key is an error."""
+    """Frozen settings; the docstring under a field is its help (`tunesmith.fieldtypes.help_texts`); no unknown keys."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 class Component(Settings):

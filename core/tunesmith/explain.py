@@ -12,6 +12,7 @@ from tunesmith.errors import ConfigError, TunesmithError, did_you_mean, nearest
 from tunesmith.fieldtypes import field_type
 
 Location = Sequence[str | int]
+Locate = Callable[[Location], str | None]
 MANY = 16
 """More names than this are not listed in a message."""
 
@@ -49,7 +50,7 @@ def explain(
     where: str,
     *,
     known: Iterable[str] | None = None,
-    locate: Callable[[Location], str | None] | None = None,
+    locate: Locate | None = None,
 ) -> TunesmithError:
     """Say what is wrong with the first setting, where it was written, and how many more are wrong.
 
@@ -64,10 +65,10 @@ def explain(
     missing = [problem for problem in problems if problem["type"] == "missing"]
     first = _most_telling(problems)
     location = _location(first["loc"])
-    written = (locate(location) if locate and location else None) or where
     nested = first.get("ctx", {}).get("error")
     if isinstance(nested, Nested):
-        return _unwrap(nested.error, cls, location, written)
+        return _unwrap(nested.error, cls, location, locate or (lambda _: where))
+    written = (locate(location) if locate and location else None) or where
     if first["type"] == "extra_forbidden":
         names = _fields_at(cls, location[:-1]) if len(location) > 1 or known is None else known
         return UnknownSetting(str(location[-1]), names, where=written)
@@ -77,7 +78,7 @@ def explain(
         fix = f"give {flags}, or set {'it' if len(names) == 1 else 'them'} in the run file" if locate else None
         return ConfigError(f"{_and(names)} {'is' if len(names) == 1 else 'are'} missing", where=where, fix=fix)
     groups = {problem["loc"][:1] for problem in problems}
-    also = f" (and {len(groups) - 1} more settings are wrong)" if len(groups) > 1 else ""
+    also = f" (and {len(groups) - 1} more wrong)" if len(groups) > 1 else ""
     return ConfigError(_sentence(first, location) + also, where=written, why=_given(first, location))
 
 
@@ -107,11 +108,13 @@ def _fields_at(cls: type[BaseModel], location: Location) -> list[str]:
     return list(cls.model_fields)
 
 
-def _unwrap(error: TunesmithError, cls: type[BaseModel], location: Location, written: str) -> TunesmithError:
+def _unwrap(error: TunesmithError, cls: type[BaseModel], location: Location, locate: Locate) -> TunesmithError:
     """The component's error, and where the component was written."""
-    if isinstance(error, UnknownSetting) and len(location) > 1:
+    written = locate(location)
+    if isinstance(error, UnknownSetting):
+        written = locate([*location, error.setting])
         # {path: ..., wieght: 2}: what is no setting of the source may be a misspelt one of the group around it
-        around = _fields_at(cls, location[:-1])
+        around = _fields_at(cls, location[:-1]) if len(location) > 1 else []
         error = UnknownSetting(error.setting, [*error.known, *around], where=error.where, fix=error.fix)
     error.where = ", ".join(dict.fromkeys(part for part in (error.where, written) if part))
     return error

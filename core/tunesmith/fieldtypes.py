@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -44,6 +48,11 @@ class FieldType:
         """True for components and other groups of settings, which are names or mappings."""
         return self.base is not None and issubclass(self.base, BaseModel)
 
+    @property
+    def is_component(self) -> bool:
+        """True for components."""
+        return self.base is not None and issubclass(self.base, Component)
+
 
 def field_type(annotation: Any) -> FieldType:
     """Read an annotation such as ``int | None`` or ``tuple[AnyTracker, ...]``."""
@@ -82,14 +91,69 @@ def _word(cls: type) -> str:
 def from_text(kind: FieldType, text: str) -> Any:
     """The value that a word on the command line or in the environment stands for.
 
-    A list of numbers or words may be written with commas; components and data are their names, or YAML mappings.
+    Lists may be written with commas, but for lists of data, as a path may hold one. Components and data are their
+    names, or YAML mappings.
     """
     written_out = text.lstrip().startswith(("{", "["))
     if text.lower() in ("null", "none") and (kind.optional or kind.many):
         return () if kind.many else None
-    if kind.many and not written_out and not kind.is_model:
+    if kind.many and not written_out and (kind.is_component or not kind.is_model):
         item = FieldType(kind.base, "", choices=kind.choices)
         return tuple(from_text(item, part.strip()) for part in text.split(",") if part.strip())
+    if kind.choices:
+        return next((choice for choice in kind.choices if choice == text.replace("_", "-")), text)
     if kind.is_text or (kind.is_model and not written_out):
         return text
     return parse_value(text)
+
+
+# ---------------------------------------------------------------------------------------------- help texts
+def help_texts(cls: type[BaseModel]) -> dict[str, str]:
+    """The help of every setting: its ``Field(description=...)``, or the docstring under it.
+
+    pydantic can read these docstrings by itself, but does so for every class when it is created; that took a quarter
+    of the time of commands that print none of them.
+    """
+    texts: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if issubclass(base, BaseModel) and base.__dict__.get("__annotations__"):
+            texts |= _docstrings(base)
+    described = {name: info.description for name, info in cls.model_fields.items() if info.description}
+    texts |= described
+    return {name: " ".join(inspect.cleandoc(texts.get(name, "")).split()) for name in cls.model_fields}
+
+
+def _docstrings(cls: type) -> dict[str, str]:
+    """Attribute name to the string literal under it, for the attributes that the class itself declares."""
+    own = set(cls.__dict__["__annotations__"])
+    for body in _class_bodies(cls.__module__).get(cls.__name__, []):
+        if own <= {_target(statement) for statement in body}:
+            pairs = zip(body, body[1:], strict=False)
+            return {_target(field): text for field, below in pairs if _target(field) and (text := _literal(below))}
+    return {}
+
+
+@lru_cache(maxsize=64)
+def _class_bodies(module: str) -> dict[str, list[list[ast.stmt]]]:
+    """The bodies of all classes of a module by the class's name; empty where there is no source."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError, KeyError):
+        return {}
+    bodies: dict[str, list[list[ast.stmt]]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            bodies.setdefault(node.name, []).append(node.body)
+    return bodies
+
+
+def _target(statement: ast.stmt) -> str:
+    """The name that an annotated assignment declares, or an empty string."""
+    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        return statement.target.id
+    return ""
+
+
+def _literal(statement: ast.stmt) -> str:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
