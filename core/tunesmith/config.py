@@ -149,9 +149,10 @@ def _similar_path(word: str) -> str | None:
     """An existing path that differs from ``word`` in the spelling of one part."""
     path = Path(os.path.expanduser(word))
     wrong = next((part for part in (*reversed(path.parents), path) if not os.path.exists(part)), None)
-    if wrong is None or not os.access(wrong.parent, os.R_OK | os.X_OK) or not wrong.parent.is_dir():
+    if wrong is None or set("*?[") & set(wrong.name):
         return None
-    match = nearest(wrong.name, sorted(os.listdir(wrong.parent)))
+    readable = wrong.parent.is_dir() and os.access(wrong.parent, os.R_OK | os.X_OK)
+    match = nearest(wrong.name, sorted(os.listdir(wrong.parent)) if readable else [])
     if match is None:
         return None
     whole = wrong.parent / match / path.relative_to(wrong)
