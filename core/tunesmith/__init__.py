@@ -43,7 +43,7 @@ from tunesmith.errors import (
 )
 from tunesmith.examples import Completion, Conversation, Demonstration, Example, Text
 from tunesmith.hookspecs import hookimpl
-from tunesmith.inputs import Loss, TokenLogps
+from tunesmith.inputs import Loss, PairLogps, RankedScores, ReferencedPairLogps, TokenLogps, UnpairedLogps
 
 __version__ = "0.1.0"
 
@@ -71,8 +71,11 @@ __all__ = [
     "Method",
     "Objective",
     "OfflineMethod",
+    "PairLogps",
     "ParamGroup",
     "Preset",
+    "RankedScores",
+    "ReferencedPairLogps",
     "ResourceError",
     "Reward",
     "Rollout",
@@ -87,6 +90,7 @@ __all__ = [
     "Tracker",
     "TrackerSession",
     "TunesmithError",
+    "UnpairedLogps",
     "did_you_mean",
     "hookimpl",
     "nearest",

@@ -38,3 +38,69 @@ class TokenLogps:
     logps: Tensor
     branches: Tensor
     num_branches: int
+
+
+@dataclass(slots=True)
+class PairLogps:
+    """Log-probabilities of the chosen and the rejected answer of P pairs, under the policy.
+
+    Attributes:
+        chosen, rejected: ``[P]`` fp32 sums over the answer's tokens, with gradient.
+        chosen_tokens, rejected_tokens: ``[P]`` fp32 numbers of those tokens.
+        tokens_per_pair: mean of ``chosen_tokens`` over the whole optimizer step: with it a sum over pairs can be a
+            mean over tokens.
+    """
+
+    chosen: Tensor
+    rejected: Tensor
+    chosen_tokens: Tensor
+    rejected_tokens: Tensor
+    tokens_per_pair: float
+
+
+@dataclass(slots=True)
+class ReferencedPairLogps(PairLogps):
+    """The same, and the sums under the reference.
+
+    Attributes:
+        reference_chosen, reference_rejected: ``[P]`` fp32, without gradient.
+    """
+
+    reference_chosen: Tensor
+    reference_rejected: Tensor
+
+
+@dataclass(slots=True)
+class UnpairedLogps:
+    """Log-probabilities of R single answers with a thumb up or down.
+
+    Attributes:
+        logps: ``[R]`` fp32 sums over the answer's tokens, with gradient.
+        reference: ``[R]`` fp32, the same under the reference.
+        desirable: ``[R]`` bool.
+        weights: ``[R]`` fp32, the weight of the answer's class.
+        baseline: ``[]`` fp32, one number for the optimizer step, without gradient.
+    """
+
+    logps: Tensor
+    reference: Tensor
+    desirable: Tensor
+    weights: Tensor
+    baseline: Tensor
+
+
+@dataclass(slots=True)
+class RankedScores:
+    """Scores of answers to N prompts, two or more each.
+
+    Attributes:
+        scores: ``[R]`` fp32, with gradient.
+        prompts: ``[R]`` int64, the prompt of each answer, ascending from 0.
+        ranks: ``[R]`` fp32, higher is better; equal ranks are not compared.
+        margins: ``[N]`` fp32, by how much the better answer should win.
+    """
+
+    scores: Tensor
+    prompts: Tensor
+    ranks: Tensor
+    margins: Tensor

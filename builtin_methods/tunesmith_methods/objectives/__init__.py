@@ -1,40 +1,18 @@
-"""The built-in losses."""
+"""The built-in losses, by what they read."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 import tunesmith
-from tunesmith import Loss, Objective, TokenLogps
+from tunesmith import Objective
 
-
-class NLL(Objective):
-    """Negative log-likelihood of the trained tokens (cross-entropy)."""
-
-    name: ClassVar[str] = "nll"
-    inputs: ClassVar[type] = TokenLogps
-
-    def __call__(self, x: Any) -> Loss:
-        """Sum of ``-log p`` over tokens."""
-        from .losses import nll
-
-        return Loss(nll(x.logps))
-
-
-class DFT(Objective):
-    """NLL with every token weighted by its own probability, which evens out the gradient (arXiv:2508.05629)."""
-
-    name: ClassVar[str] = "dft"
-    inputs: ClassVar[type] = TokenLogps
-
-    def __call__(self, x: Any) -> Loss:
-        """Sum of ``-sg(p) * log p`` over tokens; the plain ``nll`` rides along as a metric."""
-        from .losses import dft, nll
-
-        return Loss(dft(x.logps), {"nll": nll(x.logps).detach()})
+from .pair import CDPO, IPO, ORPO, RPO, APODown, APOZero, Hinge, Robust, Sigmoid, SigmoidNorm, SimPO
+from .score import BradleyTerry
+from .token import DFT, NLL
+from .unpaired import KTO, APOZeroUnpaired
 
 
 @tunesmith.hookimpl
 def tunesmith_register_objectives() -> list[type[Objective]]:
     """Register the losses of this package."""
-    return [NLL, DFT]
+    pairs = [Sigmoid, SigmoidNorm, Hinge, IPO, CDPO, Robust, APOZero, APODown, RPO, ORPO, SimPO]
+    return [NLL, DFT, *pairs, KTO, APOZeroUnpaired, BradleyTerry]

@@ -1,0 +1,43 @@
+"""Losses over scalar scores of a reward model."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from tunesmith import Loss, Objective, RankedScores
+
+
+class BradleyTerry(Objective):
+    """The preferred answer scores higher: -log sigmoid of the difference, over all pairs of a prompt (InstructGPT)."""
+
+    name: ClassVar[str] = "bradley-terry"
+    inputs: ClassVar[type] = RankedScores
+    unit: ClassVar[Any] = "pair"
+    centering: float = Field(default=0.0, ge=0)
+    """Weight of (r_w + r_l)^2, which keeps scores around zero; 0.01 in arXiv:2312.09244."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """Share of labels taken to be flipped."""
+
+    def __call__(self, x: Any) -> Loss:
+        """Sum over prompts of the mean over their comparable pairs."""
+        import torch
+
+        from .losses.score import bradley_terry, centering
+
+        same = x.prompts[:, None] == x.prompts[None, :]
+        better, worse = torch.nonzero(same & (x.ranks[:, None] > x.ranks[None, :]), as_tuple=True)
+        prompt = x.prompts[better]
+        pairs = torch.zeros(len(x.margins), device=x.scores.device).index_add_(
+            0, prompt, torch.ones_like(prompt).float()
+        )
+        share = 1 / pairs[prompt]
+        difference = x.scores[better] - x.scores[worse]
+        values = bradley_terry(difference, margin=x.margins[prompt], label_smoothing=self.label_smoothing)
+        if self.centering:
+            values = values + self.centering * centering(x.scores[better], x.scores[worse])
+        gap = difference.detach()
+        right = (gap > 0).float() + 0.5 * (gap == 0).float()
+        metrics = {"accuracy": right, "margin": gap, "mean_reward": (x.scores[better] + x.scores[worse]).detach() / 2}
+        return Loss((values * share).sum(), {name: (value * share).sum() for name, value in metrics.items()})

@@ -1,0 +1,53 @@
+"""Losses over single answers with a thumb up or down."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from tunesmith import Loss, Objective, UnpairedLogps
+
+
+class KTO(Objective):
+    """KTO: answers are pushed above or below a baseline that the batch sets (arXiv:2402.01306)."""
+
+    name: ClassVar[str] = "kto"
+    inputs: ClassVar[type] = UnpairedLogps
+    unit: ClassVar[Any] = "sequence"
+    beta: float = Field(default=0.1, gt=0)
+    """Risk aversion; a lower value wants a lower learning rate."""
+
+    def baseline(self, x: Any) -> Any:
+        """z0 of the step."""
+        return x.baseline
+
+    def __call__(self, x: Any) -> Loss:
+        """Sum over answers of the class-weighted loss."""
+        from .losses.unpaired import kto
+
+        ratios = x.logps - x.reference
+        values = x.weights * kto(ratios, x.desirable, baseline=self.baseline(x), beta=self.beta)
+        rewards = self.beta * ratios.detach()
+        up, down = x.desirable.to(rewards), (~x.desirable).to(rewards)
+        saturated = (self.beta * (ratios.detach() - self.baseline(x))).abs() > 4
+        metrics = {
+            "sum/rewards/chosen": (rewards * up).sum(),
+            "sum/rewards/rejected": (rewards * down).sum(),
+            "sum/logps/chosen": (x.logps.detach() * up).sum(),
+            "sum/logps/rejected": (x.logps.detach() * down).sum(),
+            "count/chosen": up.sum(),
+            "count/rejected": down.sum(),
+            "saturated": saturated.float().sum(),
+        }
+        return Loss(values.sum(), metrics)
+
+
+class APOZeroUnpaired(KTO):
+    """KTO with a baseline of zero: answers are held against the reference alone (arXiv:2408.06266)."""
+
+    name: ClassVar[str] = "apo-zero-unpaired"
+
+    def baseline(self, x: Any) -> Any:
+        """Zero."""
+        return x.baseline * 0.0
