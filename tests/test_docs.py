@@ -1,0 +1,232 @@
+"""The documentation is right: its plugins do what is said, its hooks exist, its commands are the ones that CI runs."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import re
+import sqlite3
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import tunesmith
+from tunesmith import BadField, Completion, DataError, Rollout, RunInfo, TokenLogps, hookspecs, plugins
+from tunesmith.config import Layers, build, resolve
+from tunesmith.plugins import Plugin, Registry
+
+ROOT = Path(__file__).parents[1]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+HOOKS = {name: value for name, value in vars(hookspecs).items() if name.startswith("tunesmith_")}
+
+
+def code(heading: str) -> str:
+    """The Python block below a heading of CONTRIBUTING.md."""
+    section = CONTRIBUTING.partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
+    (block,) = re.findall(r"^```python\n(.*?)^```$", section, flags=re.DOTALL | re.MULTILINE)
+    return str(block)
+
+
+def load(heading: str, folder: Path) -> tuple[Registry, Plugin]:
+    """The example below a heading, as a local plugin beside all installed ones."""
+    path = folder / "my_plugin.py"
+    path.write_text(code(heading), encoding="utf-8")
+    registry = plugins.load(files=[path])
+    plugin = registry.plugins[-1]
+    assert (plugin.name, plugin.status, plugin.cause) == ("my_plugin", "ok", "")
+    return registry, plugin
+
+
+# ---------------------------------------------------------------------------------------------- the examples
+def test_a_method(tmp_path: Path) -> None:
+    from torch import nn
+
+    registry, _ = load("A method", tmp_path)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n', encoding="utf-8")
+    flags = {"model": "m", "data": str(rows), "freeze_head": True}
+    run = resolve(registry, "sft-frozen-embeddings", Layers(flags=flags))
+    assert (run.method.objective.name, run.settings.epochs) == ("nll", 2)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.head, self.embed = nn.Linear(2, 2), nn.Linear(2, 3), nn.Embedding(3, 2)
+
+        def get_input_embeddings(self) -> nn.Module:
+            return self.embed
+
+        def get_output_embeddings(self) -> nn.Module:
+            return self.head
+
+    model = run.method.prepare(Model(), SimpleNamespace())
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"inner.weight", "inner.bias"}
+
+
+def test_a_loss(tmp_path: Path) -> None:
+    import torch
+
+    registry, _ = load("A loss", tmp_path)
+    focal = build(registry, "objective", {"name": "focal", "gamma": 2})
+    logps = torch.tensor([0.5, 0.25], dtype=torch.float64).log().requires_grad_()
+    loss = focal(TokenLogps(logps, torch.tensor([0, 0]), 1))
+    # (1 - 1/2)^2 * ln 2 + (1 - 1/4)^2 * ln 4
+    assert loss.total.item() == pytest.approx(0.25 * math.log(2) + 0.5625 * math.log(4))
+    assert loss.metrics["nll"].item() == pytest.approx(math.log(8))
+    gamma = focal.model_copy(update={"gamma": 1.5})
+    assert torch.autograd.gradcheck(lambda x: gamma(TokenLogps(x, torch.tensor([0, 0]), 1)).total, [logps])
+
+
+def test_a_reward(tmp_path: Path) -> None:
+    registry, _ = load("A reward", tmp_path)
+    reward = build(registry, "reward", {"name": "last-number", "tolerance": 0.01})
+    rollouts = [
+        Rollout("2+2?", "It is 5, no, 4.", {"answer": 4}),
+        Rollout("2+2?", "It is 4, no, 5.", {"answer": 4}),
+        Rollout("2+2?", "", {"answer": "4"}),
+        Rollout("2+2?", "4", {}),
+        Rollout("1/3?", "0.333", {"answer": 1 / 3}),
+    ]
+    assert reward(rollouts) == [1.0, 0.0, 0.0, None, 1.0]
+
+
+def test_a_format(tmp_path: Path) -> None:
+    registry, _ = load("A format", tmp_path)
+    quiz = build(registry, "format", "quiz")
+    row = {"question": "2+2?", "choices": ["3", "4"], "right": 1}
+    assert quiz.matches(row)
+    assert not quiz.matches({"question": "2+2?"})
+    assert quiz(row) == Completion("2+2?\nOne of: 3, 4\nAnswer:", " 4")
+    assert quiz({**row, "choices": ["4", "4"]}) is None
+    with pytest.raises(BadField, match="is 2, not an index into the 2 choices"):
+        quiz({**row, "right": 2})
+
+
+def test_a_schedule(tmp_path: Path) -> None:
+    registry, _ = load("A schedule", tmp_path)
+    halving = build(registry, "scheduler", {"name": "halving", "times": 2, "warmup": 2})
+    assert [halving(step, 8) for step in range(8)] == [1 / 3, 2 / 3, 1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_a_source(tmp_path: Path) -> None:
+    registry, _ = load("A source", tmp_path)
+    path = tmp_path / "quiz.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE rows (text)")
+        connection.executemany("INSERT INTO rows VALUES (?)", [("one",), ("two",)])
+    connection.close()
+    source = build(registry, "source", str(path))
+    found = [(dict(row.data), row.where) for row in source.rows()]
+    assert found == [({"text": "one"}, f"{path}, row 1"), ({"text": "two"}, f"{path}, row 2")]
+    assert source.label() == "quiz"
+    assert source.fingerprint() == build(registry, "source", str(path)).fingerprint()
+    with pytest.raises(DataError, match="no such table: other"):
+        list(build(registry, "source", {"path": str(path), "table": "other"}).rows())
+
+
+def test_a_tracker(tmp_path: Path) -> None:
+    registry, _ = load("A tracker", tmp_path)
+    for first in (0, 1):  # a resumed run goes on in the same file
+        session = build(registry, "tracker", "csv").open(RunInfo(tmp_path, "sft", {}, 2, first))
+        session.log(first + 1, {"loss": 2.5, "epoch": 0.5})
+        session.close(None)
+    written = (tmp_path / "metrics.csv").read_text(encoding="utf-8").split()
+    assert written == ["1,loss,2.5", "1,epoch,0.5", "2,loss,2.5", "2,epoch,0.5"]
+
+
+def test_a_listener_and_a_command(tmp_path: Path) -> None:
+    registry, plugin = load("A listener and a command", tmp_path)
+    run = RunInfo(tmp_path, "sft", {}, 2)
+    registry.notify("tunesmith_run_started", run=run)
+    for step in (1, 2):
+        registry.notify("tunesmith_step_ended", run=run, step=step, metrics={"loss": 1.0})
+        registry.notify("tunesmith_checkpoint_saved", run=run, step=step, path=tmp_path / f"step-{step}")
+    registry.notify("tunesmith_run_ended", run=run, error=None)
+    result = CliRunner().invoke(plugin.commands["outcome"], [str(tmp_path)])
+    assert (result.exit_code, result.output) == (0, "done after 0 s, 2 checkpoints\n")
+
+
+# ---------------------------------------------------------------------------------------------- what is said about them
+def blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", CONTRIBUTING, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_every_kind_of_component_that_can_be_used_has_an_example() -> None:
+    registered = {name for name in HOOKS if name.startswith("tunesmith_register_")}
+    shown = {name for name in registered if any(f"def {name}(" in block for block in blocks())}
+    assert registered - shown == {"tunesmith_register_generators"}
+
+
+def test_every_example_is_tested_here() -> None:
+    headings = re.findall(r"^### (.*)\n(?:(?!^###).*\n)*?```python$", CONTRIBUTING, flags=re.MULTILINE)
+    tested = re.findall(r'load\("(.*?)", tmp_path\)', Path(__file__).read_text(encoding="utf-8"))
+    assert len(headings) == len(blocks())
+    assert sorted(headings) == sorted(tested)
+
+
+def test_examples_use_the_public_names_only_and_import_no_torch_at_the_top() -> None:
+    for block in blocks():
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module == "tunesmith":
+                assert {alias.name for alias in node.names} <= set(tunesmith.__all__)
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [m for m in modules if m.startswith(("tunesmith.", "torch", "transformers", "numpy"))]
+
+
+def test_every_hook_is_documented_with_its_arguments_and_none_is_invented() -> None:
+    for name, spec in HOOKS.items():
+        assert f"`{name}({', '.join(inspect.signature(spec).parameters)})`" in CONTRIBUTING
+    mentioned = set(re.findall(r"\btunesmith_(?:register|run|step|checkpoint)_\w+", CONTRIBUTING))
+    assert mentioned == set(HOOKS)
+
+
+def test_the_package_of_a_plugin_uses_our_entry_points() -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", CONTRIBUTING, flags=re.DOTALL | re.MULTILINE)
+    project = tomllib.loads(text)["project"]
+    assert list(project["entry-points"]) == [plugins.GROUP]
+    (requirement,) = map(Requirement, project["dependencies"])
+    assert requirement.name == PROJECT["name"]
+    assert requirement.specifier.contains(tunesmith.__version__)
+
+
+# ---------------------------------------------------------------------------------------------- set-up
+def test_ci_runs_the_tests_as_the_readme_says() -> None:
+    lines = [line for line in README.splitlines() if "pytest" in line]
+    assert len(lines) == 1, "README.md must have exactly one line with pytest: .ci/run takes the command from it"
+    install, _, tests = lines[0].rpartition("&& ")
+    assert re.fullmatch(r"(\S*/)?(python -m )?pytest( .*)?", tests), tests
+    assert "-c constraints.txt" in install
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "line=$(grep -m 1 pytest README.md)" in script
+    assert "tests=${line##*&& }" in script
+    assert 'bash -c "$tests"' in script
+
+
+def test_constraints_pin_every_requirement_within_its_range() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    versions = {canonicalize_name(name): Version(version) for name, version in pins.items()}
+    assert all(version.local is None for version in versions.values())
+    assert versions["torch"] == Version("2.13.0")
+    extras = [text for group in PROJECT["optional-dependencies"].values() for text in group]
+    for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_layout_table_names_folders_that_exist() -> None:
+    table = CONTRIBUTING.partition("\n## Layout\n")[2].partition("\n### ")[0]
+    rows = re.findall(r"^\| `(\w+)/` \| (?:`(\w+)`)? ?\|", table, flags=re.MULTILINE)
+    assert {folder for folder, package in rows if package} == {"core", "plugins", "builtin_methods", "builtin_rewards"}
+    for folder, package in rows:
+        assert (ROOT / folder / package).is_dir(), folder
