@@ -1,0 +1,1 @@
+"""Sources, rows, examples, token trees, packed batches."""

@@ -1,0 +1,189 @@
+"""From rows to trees, with a verdict on every row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+from tunesmith.components import DataFormat, Method, Row
+from tunesmith.data.detect import Taker, renamed
+from tunesmith.data.trees import Branch, Tree
+from tunesmith.examples import Example
+
+if TYPE_CHECKING:
+    from tunesmith.data.encoding import Encoder
+
+Status = Literal["used", "skipped", "bad", "dropped"]
+Overlong = Literal["error", "drop", "truncate", "split"]
+CHUNK = 512
+"""Rows that go through the tokenizer together."""
+FORMAT_FAULTS = (ValueError, TypeError, LookupError, AttributeError)
+"""What a format raises for a row that is not as it expects; only ValueErrors are promised to say why."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a row.
+
+    Attributes:
+        row: as the source gave it.
+        index: 0-based number of the row in its source.
+        status: used, skipped by the format, bad (see ``reason``), or dropped for its length.
+        example: the typed row, where there is one.
+        trees: what is trained on, each of at most ``max_length`` tokens; several when it was split.
+        tokens: tokens of the row before it was cut, split or dropped.
+        lost: tokens that truncation cut off.
+    """
+
+    row: Row
+    index: int
+    status: Status = "used"
+    reason: str = ""
+    example: Example | None = None
+    trees: tuple[Tree, ...] = ()
+    tokens: int = 0
+    lost: int = 0
+
+    def refuse(self, reason: str) -> None:
+        """Turn into a bad row."""
+        self.status, self.reason, self.trees, self.lost = "bad", reason, (), 0
+
+
+class Intake:
+    """Judges rows one by one. Without an encoder rows are only typed, not tokenised.
+
+    Args:
+        format: of the rows.
+        columns: renaming, expected name to given name.
+        taker: what the rows are for.
+        encoder: makes trees of examples.
+        method: asked whether it refuses an example.
+        max_length: tokens of a tree at most; ``None``: no limit.
+        overlong: what to do with a longer one.
+    """
+
+    def __init__(
+        self,
+        format: DataFormat,
+        *,
+        columns: Mapping[str, str],
+        taker: Taker,
+        encoder: Encoder | None = None,
+        method: Method | None = None,
+        max_length: int | None = None,
+        overlong: Overlong = "error",
+    ) -> None:
+        self.format, self.columns, self.taker = format, columns, taker
+        self.encoder, self.method = encoder, method
+        self.max_length, self.overlong = max_length, overlong
+
+    def outcomes(self, rows: Iterable[Row], first: int = 0, chunk: int = CHUNK) -> Iterator[Outcome]:
+        """The outcome of every row, in order; ``first`` is the number of the first one."""
+        numbered = enumerate(rows, start=first)
+        while batch := [self._typed(row, index) for index, row in islice(numbered, chunk)]:
+            if self.encoder is not None:
+                self._encode(batch, self.encoder)
+            yield from batch
+
+    def _typed(self, row: Row, index: int) -> Outcome:
+        outcome = Outcome(row, index)
+        if row.problem:
+            outcome.refuse(row.problem)
+            return outcome
+        try:
+            outcome.example = self.format(renamed(row.data, self.columns))
+        except FORMAT_FAULTS as error:
+            own = isinstance(error, ValueError)
+            outcome.refuse(str(error) if own else f"the format {self.format.name} failed: {error!r}")
+            return outcome
+        if outcome.example is None:
+            outcome.status = "skipped"
+        elif not isinstance(outcome.example, self.taker.consumes):
+            got, wanted = type(outcome.example).__name__, self.taker.consumes.__name__
+            outcome.refuse(
+                f"the format {self.format.name} made it a {got}, and {self.taker.method or 'a run'} takes {wanted}"
+            )
+        return outcome
+
+    def _encode(self, batch: list[Outcome], encoder: Encoder) -> None:
+        chosen = [outcome for outcome in batch if outcome.status == "used"]
+        results = encoder.encode_all([outcome.example for outcome in chosen if outcome.example is not None])
+        for outcome, result in zip(chosen, results, strict=True):
+            if isinstance(result, ValueError):
+                outcome.refuse(str(result))
+            else:
+                self._judge(outcome, result)
+
+    def _judge(self, outcome: Outcome, tree: Tree) -> None:
+        tree.row, outcome.tokens = outcome.index, tree.num_tokens
+        assert outcome.example is not None
+        if not tree.num_scored:
+            outcome.refuse(f"none of its {tree.num_tokens:,} tokens is trained on")
+            return
+        reason = self.method.check(outcome.example, tree) if self.method else None
+        if reason:
+            outcome.refuse(reason)
+        elif self.max_length is None or tree.num_tokens <= self.max_length:
+            outcome.trees = (tree,)
+        else:
+            self._shorten(outcome, tree, self.max_length)
+
+    def _shorten(self, outcome: Outcome, tree: Tree, size: int) -> None:
+        long = f"{tree.num_tokens:,} tokens, more than max_length {size:,}"
+        if self.overlong == "drop":
+            outcome.status = "dropped"
+        elif self.overlong == "split":
+            if len(tree.trunk) or len(tree.branches) > 1:
+                outcome.refuse(f"{long}: it has a prompt, so it cannot be split (overlong: drop or truncate can)")
+            else:
+                outcome.trees = tuple(split(tree, size))
+        elif self.overlong == "truncate":
+            if len(tree.branches) > 1:
+                outcome.refuse(f"{long}: it has {len(tree.branches)} answers, so it cannot be truncated")
+                return
+            cut = truncate(tree, size)
+            if cut.num_scored:
+                outcome.trees, outcome.lost = (cut,), tree.num_tokens - cut.num_tokens
+            else:
+                outcome.refuse(f"{long}: its prompt has {len(tree.trunk):,}, so nothing trained would be left")
+        else:
+            outcome.refuse(f"{long} (raise --max-length, or say --overlong drop, truncate or split)")
+
+
+def truncate(tree: Tree, size: int) -> Tree:
+    """The first ``size`` tokens of a tree with one branch."""
+    [branch] = tree.branches
+    room = max(0, size - len(tree.trunk))
+    return Tree(tree.trunk[:size], (Branch(branch.ids[:room], branch.mask[:room]),), tree.source, tree.row)
+
+
+def split(tree: Tree, size: int) -> Iterator[Tree]:
+    """Pieces of at most ``size`` tokens (2 or more) of a tree that is one branch without a trunk.
+
+    Every token is predicted exactly once: a later piece has the last token of the one before it as its trunk.
+    """
+    [branch] = tree.branches
+    start = 0
+    while start < len(branch):
+        trunk = branch.ids[max(0, start - 1) : start]
+        end = start + size - len(trunk)
+        yield Tree(trunk, (Branch(branch.ids[start:end], branch.mask[start:end]),), tree.source, tree.row)
+        start = end
+
+
+def content_key(outcome: Outcome) -> int:
+    """64 bits of a hash of what an example says, whatever other columns its row has."""
+    example = outcome.example
+    value: Any = dict(outcome.row.data)
+    if is_dataclass(example):
+        value = [type(example).__qualname__, *(getattr(example, item.name) for item in fields(example))]
+    text = json.dumps(value, sort_keys=True, default=_plain)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else repr(value)
