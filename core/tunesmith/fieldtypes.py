@@ -9,6 +9,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -116,7 +117,7 @@ def help_texts(cls: type[BaseModel]) -> dict[str, str]:
     """
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        if issubclass(base, BaseModel) and base.__dict__.get("__annotations__"):
+        if issubclass(base, BaseModel) and inspect.get_annotations(base):
             texts |= _docstrings(base)
     described = {name: info.description for name, info in cls.model_fields.items() if info.description}
     texts |= described
@@ -125,11 +126,12 @@ def help_texts(cls: type[BaseModel]) -> dict[str, str]:
 
 def _docstrings(cls: type) -> dict[str, str]:
     """Attribute name to the string literal under it, for the attributes that the class itself declares."""
-    own = set(cls.__dict__["__annotations__"])
+    own = set(inspect.get_annotations(cls))
     for body in _class_bodies(cls.__module__).get(cls.__name__, []):
         if own <= {_target(statement) for statement in body}:
-            pairs = zip(body, body[1:], strict=False)
-            return {_target(field): text for field, below in pairs if _target(field) and (text := _literal(below))}
+            return {
+                _target(field): text for field, below in pairwise(body) if _target(field) and (text := _literal(below))
+            }
     return {}
 
 

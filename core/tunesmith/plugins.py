@@ -113,21 +113,21 @@ class Registry:
         if len(found) == 1:
             return found[0][1]
         if found:
+            selectors = ", ".join(sorted(self.selector(*entry) for entry in found))
             raise ConfigError(
                 f"{len(found)} plugins provide the {kind} {bare!r}",
                 where=", ".join(plugin.label(bare) for plugin, _ in found),
-                fix=f"write one of: {', '.join(sorted(self._selectors(found)))}; or block one with --no-plugin NAME",
+                fix=f"write one of: {selectors}; or block one with --no-plugin NAME",
             )
         raise self._unknown(kind, name, bare)
 
-    @staticmethod
-    def _selectors(found: Sequence[tuple[Plugin, type[Component]]]) -> list[str]:
-        """``plugin/name``, or ``distribution/name`` where the plugins have the same name too."""
-        names = [plugin.name for plugin, _ in found]
-        return [
-            f"{plugin.name if names.count(plugin.name) == 1 else plugin.distribution}/{cls.name}"
-            for plugin, cls in found
-        ]
+    def selector(self, plugin: Plugin, cls: type[Component]) -> str:
+        """What to write to mean this component and no other: ``name``, ``plugin/name`` or ``distribution/name``."""
+        others = [p for p, other in self.entries(cls.kind) if other.name == cls.name and p is not plugin]
+        if not others:
+            return cls.name
+        distinct = all(not other.answers_to(plugin.name) for other in others)
+        return f"{plugin.name if distinct else plugin.distribution}/{cls.name}"
 
     def _unknown(self, kind: str, name: str, bare: str) -> ConfigError:
         known = self.names(kind)

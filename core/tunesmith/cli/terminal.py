@@ -14,6 +14,8 @@ import click
 
 NARROW = 24
 """A wrapped column is never narrower than this."""
+WIDE = 20
+"""Cells longer than this do not widen their column."""
 
 
 def colour() -> bool | None:
@@ -39,7 +41,10 @@ def print_json(value: Any) -> None:
 def paragraph(text: str, *, indent: int = 0, first: str | None = None) -> str:
     """Text wrapped to the terminal behind ``indent`` spaces; ``first`` stands before the first line instead."""
     columns = width()
-    lines = [textwrap.wrap(line, max(NARROW, columns - indent)) if columns else [line] for line in text.splitlines()]
+    lines = [
+        textwrap.wrap(line, max(NARROW, columns - indent), break_on_hyphens=False) if columns else [line]
+        for line in text.splitlines()
+    ]
     body = f"\n{' ' * indent}".join(line for wrapped in lines for line in (wrapped or [""]))
     return (" " * indent if first is None else first) + body
 
@@ -52,31 +57,50 @@ def table(
     indent: int = 0,
     styles: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> list[str]:
-    """Lines of a table whose column ``wrap`` takes what the others leave of the terminal's width."""
-    body = [list(row) for row in ([header] if header else []) + list(rows)]
-    if not body:
+    """Lines of a table whose column ``wrap`` takes what the others leave of the terminal's width.
+
+    Args:
+        rows: cells of plain text; all rows have as many.
+        header: titles of the columns.
+        wrap: index of the column whose text is wrapped.
+        indent: spaces before every line.
+        styles: index of a column to the keywords of `click.style`.
+    """
+    if not rows:
         return []
-    sizes = [max(len(row[i]) for row in body) for i in range(len(body[0]))]
+    body = [list(row) for row in ([header] if header else []) + list(rows)]
+    narrow = [[cell if len(cell) <= WIDE or i == wrap else "" for i, cell in enumerate(row)] for row in body]
+    sizes = [max(map(len, column)) for column in zip(*narrow, strict=True)]
     columns = width()
     if columns:
         sizes[wrap] = min(sizes[wrap], max(NARROW, columns - indent - sum(sizes) + sizes[wrap] - 2 * (len(sizes) - 1)))
     lines: list[str] = []
     for index, row in enumerate(body):
         looks = {i: {"dim": True} for i in range(len(row))} if header and index == 0 else dict(styles or {})
-        parts = textwrap.wrap(row[wrap], sizes[wrap]) if columns else [row[wrap]]
-        for number, part in enumerate(parts or [""]):
-            cells = [part if i == wrap else (cell if number == 0 else "") for i, cell in enumerate(row)]
-            lines.append((" " * indent + "  ".join(_cells(cells, sizes, looks))).rstrip())
+        lines += [" " * indent + _line(cells, sizes, looks) for cells in _broken(row, wrap, sizes)]
     return lines
 
 
-def _cells(cells: Sequence[str], sizes: Sequence[int], looks: Mapping[int, Mapping[str, Any]]) -> list[str]:
+def _broken(row: Sequence[str], wrap: int, sizes: Sequence[int]) -> list[list[str]]:
+    """The lines of one row. A first cell that is too long for its column has a line of its own."""
+    if width() is None:
+        return [list(row)]
+    parts = textwrap.wrap(row[wrap], sizes[wrap], break_on_hyphens=False) or [""]
+    lines = [[part if i == wrap else "" for i in range(len(row))] for part in parts]
+    lines[0] = [parts[0] if i == wrap else cell for i, cell in enumerate(row)]
+    if wrap and len(row[0]) > sizes[0]:
+        lines[0][0] = ""
+        lines.insert(0, [row[0], *([""] * (len(row) - 1))])
+    return lines
+
+
+def _line(cells: Sequence[str], sizes: Sequence[int], looks: Mapping[int, Mapping[str, Any]]) -> str:
     last = max((i for i, cell in enumerate(cells) if cell), default=-1)
     styled = []
     for i, cell in enumerate(cells[: last + 1]):
         text = click.style(cell, **looks[i]) if cell and i in looks else cell
         styled.append(text if i == last else text + " " * (sizes[i] - len(cell)))
-    return styled
+    return "  ".join(styled)
 
 
 def plain_help(text: str | None) -> str:
