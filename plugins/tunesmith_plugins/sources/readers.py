@@ -159,7 +159,7 @@ def _text(stream: BinaryIO, name: str) -> Numbered:
 
 def excerpt(text: str, at: int = 0) -> str:
     """Some 60 characters around position ``at`` that are safe to print."""
-    start = max(0, at - 30)
+    text, start = text.rstrip(), max(0, at - 30)
     piece = text[start : start + 60]
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in piece)
     return f"{'...' if start else ''}{shown}{'...' if start + 60 < len(text) else ''}"
@@ -305,7 +305,8 @@ def _record(header: list[str], record: list[str], delimiter: str) -> Mapping[str
         except BadRecord as error:
             return error
     if len(record) != len(header):
-        return BadRecord(f"{len(record)} fields under {len(header)} columns: {excerpt(joined)}")
+        many = "" if len(record) == 1 else "s"
+        return BadRecord(f"{len(record)} field{many} under {len(header)} columns: {excerpt(joined)}")
     return dict(zip(header, record, strict=True))
 
 
@@ -324,10 +325,13 @@ def _parquet(stream: BinaryIO, name: str) -> Numbered:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # only a plain file can be read from its end without unpacking it again and again
     plain = isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO)
+    seekable = stream if plain else io.BytesIO(stream.read())
+    _refuse_other(seekable.read(64), name)
     number = 0
     try:
-        file = pq.ParquetFile(stream if plain else io.BytesIO(stream.read()), buffer_size=2**20)
+        file = pq.ParquetFile(seekable, buffer_size=2**20)
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             for data in batch.to_pylist():
                 number += 1
