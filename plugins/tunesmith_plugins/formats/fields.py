@@ -21,7 +21,7 @@ def describe(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (int, float)):
         return f"a number ({str(value)[:20]})"
-    kinds = {str: "text", bytes: "bytes"}
+    kinds: dict[type, str] = {str: "text", bytes: "bytes"}
     if type(value) in kinds:
         return kinds[type(value)]
     if isinstance(value, Mapping):

@@ -17,7 +17,7 @@ from tunesmith_plugins.sources import stdlib
 
 REVISION = 1
 """Grows when the same files give other rows."""
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class PythonDocs(Source):
@@ -79,14 +79,15 @@ def docstrings(source: bytes, module: str) -> str:
     found: list[str] = []
 
     def visit(node: ast.AST, name: str) -> None:
-        if isinstance(node, DOCUMENTED):
+        if isinstance(node, (ast.Module, *NAMED)):
             text = ast.get_docstring(node)
             if text and text.strip():
                 found.append(f"{name}\n\n{text.strip()}\n")
         for child in ast.iter_child_nodes(node):
-            named = isinstance(child, DOCUMENTED[1:])
-            if named or not isinstance(child, ast.expr):
-                visit(child, f"{name}.{child.name}" if named else name)
+            if isinstance(child, NAMED):
+                visit(child, f"{name}.{child.name}")
+            elif not isinstance(child, ast.expr):
+                visit(child, name)
 
     visit(tree, module)
     return "\n\n".join(found)

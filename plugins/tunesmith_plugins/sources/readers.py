@@ -208,7 +208,7 @@ def _json_document(stream: BinaryIO, name: str) -> Numbered:
 
 
 def _columns(value: Any, name: str) -> Numbered:
-    columns = value if isinstance(value, dict) else {"": None}
+    columns: dict[str, Any] = value if isinstance(value, dict) else {"": None}
     lengths = {key: len(item) for key, item in columns.items() if isinstance(item, list)}
     if len(lengths) < len(columns) or len(set(lengths.values())) > 1:
         found = f"columns of the lengths {lengths}" if len(set(lengths.values())) > 1 else json.dumps(value)
