@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from tunesmith.components import Component
+from tunesmith.components import Component, DataSpec
 from tunesmith.runfile import parse_value
 
-_WORDS = {bool: "true|false", int: "integer", float: "number", str: "text", Path: "path", type(None): "null"}
+_WORDS = {bool: "true|false", int: "integer", float: "number", str: "text", Path: "path", type(None): "null", DataSpec: "data"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,6 @@ def _union(members: Sequence[Any], total: int) -> FieldType:
 def _word(cls: type) -> str:
     if issubclass(cls, Component):
         return cls.kind
-    if issubclass(cls, BaseModel):
-        return "".join(f"-{c.lower()}" if c.isupper() else c for c in cls.__name__).lstrip("-")
     return _WORDS.get(cls, cls.__name__.lower())
 
 

@@ -31,6 +31,29 @@ Loader.add_implicit_resolver(
 )
 
 
+class Dumper(yaml.SafeDumper):
+    """Quotes text that any YAML would take for something else, and keeps short lists on one line."""
+
+
+Dumper.yaml_implicit_resolvers = {
+    start: [*resolvers, *Loader.yaml_implicit_resolvers.get(start, [])]
+    for start, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
+}
+
+
+def _short_list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.SequenceNode:
+    short = all(not isinstance(item, (list, dict)) for item in value)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=short)
+
+
+Dumper.add_representer(list, _short_list)
+
+
+def dump(value: Any) -> str:
+    """Plain values as YAML that `read_run_file`, and any other reader of YAML, reads back as they were."""
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
 def parse_value(text: str) -> Any:
     """The value of a setting written on the command line or in the environment; text where it is not valid YAML."""
     try:

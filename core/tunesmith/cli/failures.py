@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from tunesmith.cli import terminal
-from tunesmith.errors import ConfigError, DataError, StoppedError, TunesmithError, did_you_mean
+from tunesmith.errors import ConfigError, DataError, StoppedError, TunesmithError, did_you_mean, nearest
 
 MAX_LINES = 8
 INTERRUPTED, BROKEN_PIPE, BUG = 130, 141, 1
@@ -107,8 +107,10 @@ def from_click(error: click.ClickException) -> TunesmithError:
     ctx = getattr(error, "ctx", None)
     fix = f"see `{ctx.command_path} --help`" if ctx else None
     if isinstance(error, click.NoSuchOption):
-        known = _flags(ctx) if ctx else []
-        return ConfigError(f"unknown option {error.option_name}{did_you_mean(error.option_name, known)}", fix=fix)
+        known = {name.lstrip("-"): name for name in _flags(ctx)} if ctx else {}
+        close = nearest(error.option_name.lstrip("-"), known)
+        guess = f"; did you mean {known[close]}?" if close else ""
+        return ConfigError(f"unknown option {error.option_name}{guess}", fix=fix)
     if isinstance(error, click.MissingParameter) and error.param is not None:
         kind = "option" if isinstance(error.param, click.Option) else "argument"
         name = error.param.opts[0] if kind == "option" else error.param.make_metavar(ctx or click.Context(_EMPTY))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -76,9 +75,7 @@ def describe(registry: Registry, cls: type[Component]) -> dict[str, Any]:
         "selector": registry.selector(plugin, cls),
         "needs": list(cls.needs),
     }
-    facts |= (
-        _method_facts(registry, cast(type[Method], cls)) if issubclass(cls, Method) else _other_facts(registry, cls)
-    )
+    facts |= _method_facts(registry, cls) if issubclass(cls, Method) else _other_facts(registry, cls)
     facts["settings"] = [setting(cls, name) for name in cls.model_fields]
     return facts
 
@@ -221,11 +218,12 @@ def _assignments(settings: Mapping[str, Any]) -> list[str]:
 
 
 def written(value: Any) -> str:
-    """A default as people write it: ``1e-05``, ``true``, ``cosine (warmup 0.03)``."""
+    """A default as people write it: ``1e-5``, ``true``, ``cosine (warmup 0.03)``."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float):
-        return re.sub(r"e([-+])0+", r"e\1", f"{value:g}").replace("e+", "e")
+        mantissa, exponent = f"{value:.4e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}" if 0 < abs(value) < 1e-3 else f"{value:g}"
     if isinstance(value, Mapping) and "name" in value:
         rest = ", ".join(_assignments({key: item for key, item in value.items() if key != "name"}))
         return f"{value['name']} ({rest})" if rest else str(value["name"])
