@@ -37,6 +37,23 @@ class Turn:
         return f"turn {self.number} (assistant)"
 
 
+def checked_text(text: Any, what: str, *, blank: bool = False) -> str:
+    """The text, once it is known to be one that a tokenizer takes. Raises `ValueError`; ``blank``: it may be blank."""
+    if not isinstance(text, str):
+        raise ValueError(f"the {what} is {type(text).__name__}, not text")
+    if not blank and not text.strip():
+        raise ValueError(f"the {what} is blank" if text else f"the {what} is empty")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(text[error.start]):04x}"
+            raise ValueError(
+                f"the {what} holds half a surrogate pair ({half}) at character {error.start + 1:,}"
+            ) from None
+    return text
+
+
 def checked_messages(messages: Any) -> list[dict[str, Any]]:
     """Messages as templates take them: text parts joined, nulls left out.
 

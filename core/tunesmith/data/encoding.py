@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tunesmith.data.chat import ChatTemplate, TrainOn, Turn, checked_messages
+from tunesmith.data.chat import ChatTemplate, TrainOn, Turn, checked_messages, checked_text
 from tunesmith.data.tokenization import bos_prefix, load_tokenizer, train_tokenizer
 from tunesmith.data.trees import Branch, Ids, Mask, Tree
 from tunesmith.errors import ConfigError
@@ -134,11 +134,11 @@ class Encoder:
         return None
 
     def _document(self, text: str) -> Draft:
-        return Draft((Part(_checked(text, "text"), len(text)),), whole=True)
+        return Draft((Part(checked_text(text, "text"), len(text)),), whole=True)
 
     def _completion(self, prompt: str, completion: str) -> Draft:
-        _checked(prompt, "prompt", blank=True)
-        return Draft((Part(prompt, 0), Part(_checked(completion, "completion"), len(completion))))
+        checked_text(prompt, "prompt", blank=True)
+        return Draft((Part(prompt, 0), Part(checked_text(completion, "completion"), len(completion))))
 
     def _conversation(self, messages: Any, tools: Any) -> Draft:
         if tools and not (isinstance(tools, (list, tuple)) and all(isinstance(tool, Mapping) for tool in tools)):
@@ -151,7 +151,7 @@ class Encoder:
             )
         schemas = [dict(tool) for tool in tools] if tools else None
         text, turns = self.chat.turns(checked_messages(messages), schemas, self.train_on)
-        _checked(text, "conversation")
+        checked_text(text, "conversation")
         starts = [0, *(turn.start for turn in turns)]
         ends = [*starts[1:], len(text)]
         parts = [Part(text[: ends[0]], 0)]
@@ -296,20 +296,3 @@ def _cut(ids: Ids, mask: Mask, start: int | None) -> Tree:
     trained = np.flatnonzero(mask)
     first, last = (int(trained[0]), int(trained[-1]) + 1) if len(trained) else (0, len(ids))
     return Tree(ids[:first], (Branch(ids[first:last], mask[first:last]),))
-
-
-def _checked(text: Any, what: str, *, blank: bool = False) -> str:
-    """The text, once it is known to be one that a tokenizer takes."""
-    if not isinstance(text, str):
-        raise ValueError(f"the {what} is {type(text).__name__}, not text")
-    if not blank and not text.strip():
-        raise ValueError(f"the {what} is blank" if text else f"the {what} is empty")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            half = f"\\u{ord(text[error.start]):04x}"
-            raise ValueError(
-                f"the {what} holds half a surrogate pair ({half}) at character {error.start + 1:,}"
-            ) from None
-    return text

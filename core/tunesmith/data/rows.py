@@ -10,9 +10,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.components import DataFormat, Method, Row
+from tunesmith.data.chat import checked_messages, checked_text, trained_turns
 from tunesmith.data.detect import Taker, renamed
 from tunesmith.data.trees import Branch, Tree
-from tunesmith.examples import Example
+from tunesmith.examples import Completion, Conversation, Example, Text
 
 if TYPE_CHECKING:
     from tunesmith.data.encoding import Encoder
@@ -87,6 +88,8 @@ class Intake:
         while batch := [self._typed(row, index) for index, row in islice(numbered, chunk)]:
             if self.encoder is not None:
                 self._encode(batch, self.encoder)
+            else:
+                self._check_text(batch)
             yield from batch
 
     def _typed(self, row: Row, index: int) -> Outcome:
@@ -108,6 +111,15 @@ class Intake:
                 f"the format {self.format.name} made it a {got}, and {self.taker.method or 'a run'} takes {wanted}"
             )
         return outcome
+
+    @staticmethod
+    def _check_text(batch: list[Outcome]) -> None:
+        """What can be said about an example without a tokenizer."""
+        for outcome in batch:
+            try:
+                check_example(outcome.example)
+            except ValueError as error:
+                outcome.refuse(str(error))
 
     def _encode(self, batch: list[Outcome], encoder: Encoder) -> None:
         chosen = [outcome for outcome in batch if outcome.status == "used"]
@@ -151,7 +163,19 @@ class Intake:
             else:
                 outcome.refuse(f"{long}: its prompt has {len(tree.trunk):,}, so nothing trained would be left")
         else:
-            outcome.refuse(f"{long} (raise --max-length, or say --overlong drop, truncate or split)")
+            ways = "drop or truncate" if len(tree.trunk) or len(tree.branches) > 1 else "drop, truncate or split"
+            outcome.refuse(f"{long} (raise it, or say --overlong {ways})")
+
+
+def check_example(example: Example | None) -> None:
+    """Raises `ValueError` where an example cannot be encoded by any tokenizer, as far as its type is known here."""
+    if type(example) is Text:
+        checked_text(example.text, "text")
+    elif type(example) is Completion:
+        checked_text(example.prompt, "prompt", blank=True)
+        checked_text(example.completion, "completion")
+    elif type(example) is Conversation:
+        trained_turns(checked_messages(example.messages), "all")
 
 
 def truncate(tree: Tree, size: int) -> Tree:

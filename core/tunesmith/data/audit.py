@@ -1,0 +1,175 @@
+"""A source as a whole: how many rows, how long, which problems. Nothing is stored and nothing stops at a bad row."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Literal
+
+from tunesmith.components import DataSpec, Method, Row
+from tunesmith.data.detect import SAMPLE, Taker, choose_format, renamed
+from tunesmith.data.report import Problems
+from tunesmith.data.rows import Intake, Outcome, Overlong, content_key
+from tunesmith.errors import DataError
+
+if TYPE_CHECKING:
+    from tunesmith.data.encoding import Encoder
+    from tunesmith.plugins import Registry
+
+
+@dataclass(slots=True)
+class Audit:
+    """What is known about a source after reading it.
+
+    Attributes:
+        label: name of the source.
+        unit: what lengths count.
+        fault: why reading stopped, when it did.
+        format: name of the format, and ``why`` it was chosen.
+        rows: rows read.
+        usable: rows that can be trained on.
+        skipped: rows that the format leaves out on purpose.
+        dropped: rows that the method's setting for over-long rows leaves out.
+        empty: rows with a required column that is blank.
+        duplicates: usable rows whose content an earlier row has.
+        overlong: rows longer than the limit, whatever becomes of them.
+        trained: tokens that are trained on; 0 without a tokenizer.
+        lengths: of every row that could be measured.
+        problems: bad rows by kind.
+    """
+
+    label: str
+    unit: Literal["tokens", "characters"]
+    fault: DataError | None = None
+    format: str = ""
+    why: str = ""
+    rows: int = 0
+    usable: int = 0
+    skipped: int = 0
+    dropped: int = 0
+    empty: int = 0
+    duplicates: int = 0
+    overlong: int = 0
+    trained: int = 0
+    lengths: array[int] = field(default_factory=lambda: array("q"))
+    problems: Problems = field(default_factory=Problems)
+
+    @property
+    def bad(self) -> bool:
+        """True when a run would refuse this source."""
+        return self.fault is not None or bool(self.problems.kinds) or not self.usable
+
+    def quantiles(self) -> dict[str, int]:
+        """Shortest, median, 95th percentile (nearest rank) and longest; nothing when no row could be measured."""
+        ordered = sorted(self.lengths)
+        if not ordered:
+            return {}
+        at = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
+        return {name: ordered[max(0, -int(-share * len(ordered) // 1) - 1)] for name, share in at.items()}
+
+    def as_dict(self) -> Mapping[str, Any]:
+        """For programs."""
+        counts = ("rows", "usable", "skipped", "dropped", "empty", "duplicates", "overlong")
+        return {
+            "label": self.label,
+            "format": self.format or None,
+            "why": self.why or None,
+            "fault": str(self.fault) if self.fault else None,
+            **{name: getattr(self, name) for name in counts},
+            "bad": self.problems.count,
+            "unit": self.unit,
+            "lengths": self.quantiles(),
+            "total": sum(self.lengths),
+            "trained": self.trained if self.unit == "tokens" else None,
+            "problems": [
+                {
+                    "reason": kind.reason,
+                    "rows": kind.count,
+                    "first": [{"file": row.file, "row": row.line} for row in kind.rows],
+                }
+                for kind in self.problems.kinds.values()
+            ],
+        }
+
+
+def audit(
+    spec: DataSpec,
+    registry: Registry,
+    *,
+    taker: Taker,
+    method: Method | None = None,
+    encoder: Encoder | None = None,
+    max_length: int | None = None,
+    overlong: Overlong = "error",
+) -> Audit:
+    """Read every row of a source and judge it as a run would."""
+    found = Audit(spec.label or spec.source.label(), "tokens" if encoder else "characters")
+    keys: set[int] = set()
+    try:
+        rows = iter(spec.source.rows()) if spec.limit is None else islice(spec.source.rows(), spec.limit)
+        sample = list(islice(rows, SAMPLE))
+        verdict = choose_format(spec, sample, registry, taker)
+        found.format, found.why = verdict.format.name, verdict.why
+        intake = Intake(
+            verdict.format,
+            columns=spec.map,
+            taker=taker,
+            encoder=encoder,
+            method=method,
+            max_length=max_length,
+            overlong=overlong,
+        )
+        for outcome in intake.outcomes(chain(sample, rows)):
+            _add(found, outcome, keys)
+            found.empty += _blank(renamed(outcome.row.data, spec.map), verdict.format.columns)
+            found.overlong += max_length is not None and outcome.tokens > max_length
+    except DataError as error:
+        found.fault = error
+    return found
+
+
+def _add(found: Audit, outcome: Outcome, keys: set[int]) -> None:
+    found.rows += 1
+    found.skipped += outcome.status == "skipped"
+    found.dropped += outcome.status == "dropped"
+    if outcome.tokens:
+        found.lengths.append(outcome.tokens)
+    elif outcome.example is not None and found.unit == "characters":
+        found.lengths.append(sum(map(len, _texts(outcome.example))))
+    if outcome.status == "bad":
+        found.problems.add(outcome.reason, outcome.row)
+    if outcome.status == "used":
+        found.usable += 1
+        found.trained += sum(tree.num_scored for tree in outcome.trees)
+        key = content_key(outcome)
+        found.duplicates += key in keys
+        keys.add(key)
+
+
+def _blank(data: Mapping[str, Any], columns: Sequence[str]) -> bool:
+    """True where a column that must be there says nothing; null is a wrong type rather than empty."""
+    values = [data[column] for column in columns if column in data]
+    return any(not value.strip() if isinstance(value, str) else value in ([], {}) for value in values)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text inside an example, names of keys and roles left out."""
+    if isinstance(value, str):
+        yield value
+    elif is_dataclass(value):
+        for item in fields(value):
+            yield from _texts(getattr(value, item.name))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if key != "role":
+                yield from _texts(item)
+    elif isinstance(value, Sequence):
+        for item in value:
+            yield from _texts(item)
+
+
+def first_rows(spec: DataSpec, start: int, count: int) -> list[Row]:
+    """Rows ``start`` (from 0) to ``start + count`` of a source, as many as there are."""
+    return list(islice(spec.source.rows(), start, start + count))
