@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,8 @@ from tunesmith.errors import ConfigError, ResourceError, nearest
 from tunesmith.settings import RunSettings
 
 log = logging.getLogger(__name__)
+MOST_PADDING_ROWS = 128
+"""A config may round its vocabulary up by less than this; a larger surplus would be logits computed for nothing."""
 DROPOUT_ATTRIBUTES = ("dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "layerdrop")
 
 
@@ -78,9 +81,7 @@ def load_model(
     if settings.adapter != "none":
         model = _adapted(model, settings, checkpoint)
     if settings.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        if settings.adapter != "none":
-            model.enable_input_require_grads()
+        _recompute_activations(model)
     model.config.use_cache = False
     return cast(nn.Module, model.train())
 
@@ -117,13 +118,19 @@ def _base(
     if settings.quantize != "none":
         options |= {"quantization_config": _quantization(settings, dtype), "device_map": {"": device}}
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, **options)
+        model, report = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
     except (OSError, ValueError) as error:
         raise ResourceError(
             f"cannot load the model {source!r}",
             why=str(error).strip().splitlines()[0][:300],
             fix="check the name; offline, give a local folder (see `tunesmith doctor`)",
         ) from None
+    if report["missing_keys"]:
+        raise ResourceError(
+            f"the weights of {source!r} are not complete: {sorted(report['missing_keys'])[0]} is missing",
+            why=f"{len(report['missing_keys'])} tensors would start from random numbers",
+            fix="give a folder whose weights belong to its config.json",
+        )
     return model
 
 
@@ -156,8 +163,8 @@ def from_config(path: Path, tokenizer: Any, seed: int) -> Any:
         raise ResourceError(f"cannot read the model config {path}", why=str(error).splitlines()[0][:300]) from None
     text = config.get_text_config()
     highest = max(tokenizer.get_vocab().values())
-    if text.vocab_size <= highest:
-        log.warning("vocab_size of %s is %d; made %d to hold the tokenizer", path, text.vocab_size, highest + 1)
+    if not 0 <= text.vocab_size - (highest + 1) < MOST_PADDING_ROWS:
+        log.info("model    vocab_size %d of %s made %d to fit the tokenizer", text.vocab_size, path, highest + 1)
         text.vocab_size = highest + 1
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(text, name, getattr(tokenizer, name))
@@ -203,6 +210,19 @@ def _adapted(model: Any, settings: RunSettings, checkpoint: Path | None) -> Any:
             why=str(error).splitlines()[0][:300],
             fix="name linear modules of the model, or use all-linear",
         ) from None
+
+
+def _recompute_activations(model: nn.Module) -> None:
+    """Keep only the inputs of every layer in the forward pass. Raises `ConfigError` for a model that cannot."""
+    from torch.utils.checkpoint import checkpoint
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise ConfigError(f"activation_checkpointing: a {type(model).__name__} has no layers that support it")
+    for layer in layers:
+        layer.gradient_checkpointing = True
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
 
 def switch_off_dropout(model: nn.Module) -> None:

@@ -11,17 +11,17 @@ import hashlib
 import json
 import logging
 import os
-import random
 import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from tunesmith.runner.randomness import RandomState, restore, snapshot
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -121,18 +121,12 @@ def save_state(folder: Path, optimizer: torch.optim.Optimizer, state: Mapping[st
     folder.mkdir(parents=True)
     tensors, values = _flatten(optimizer)
     save_file(tensors, folder / "optimizer.safetensors")
-    save_file(_random_tensors(), folder / "random.safetensors")
+    chance = snapshot()
+    save_file(dict(chance.tensors), folder / "random.safetensors")
     extra = {key: value.contiguous() for key, value in state["method"].items() if isinstance(value, Tensor)}
     save_file(extra, folder / "method.safetensors")
     plain = {key: value for key, value in state["method"].items() if key not in extra}
-    python = random.getstate()
-    numpy_state = np.random.get_state(legacy=False)
-    content = {
-        **state,
-        "method": plain,
-        "optimizer": values,
-        "random": {"python": [python[0], list(python[1]), python[2]], "numpy": _plain(numpy_state)},
-    }
+    content = {**state, "method": plain, "optimizer": values, "random": chance.values}
     (folder / "state.json").write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -141,49 +135,35 @@ def load_state(folder: Path, optimizer: torch.optim.Optimizer, device: torch.dev
     content: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     _unflatten(optimizer, load_file(folder / "optimizer.safetensors"), content.pop("optimizer"))
     content["method"] |= load_file(folder / "method.safetensors", device=str(device))
-    saved = content.pop("random")
-    python = saved["python"]
-    random.setstate((python[0], tuple(python[1]), python[2]))
-    numpy_state = saved["numpy"]
-    numpy_state["state"]["key"] = np.array(numpy_state["state"]["key"], dtype=np.uint32)
-    np.random.set_state(numpy_state)
-    tensors = load_file(folder / "random.safetensors")
-    torch.set_rng_state(tensors["torch"])
-    if "cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["cuda"])
+    restore(RandomState(content.pop("random"), load_file(folder / "random.safetensors")))
     return content
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value
-
-
-def _random_tensors() -> dict[str, Tensor]:
-    tensors = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["cuda"] = torch.cuda.get_rng_state()
-    return tensors
-
-
 def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors by ``parameter.name``, and the values that are no tensors."""
+    """Tensors by ``parameter/name`` (and deeper, for quantised states), and the values that are no tensors."""
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                walk(f"{prefix}/{name}", item)
+        elif isinstance(value, Tensor):
+            tensors[prefix] = value.detach().cpu().contiguous().clone()
+        else:
+            values[prefix] = value
+
     for index, entries in optimizer.state_dict()["state"].items():
-        for name, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"{index}.{name}"] = value.detach().cpu().contiguous().clone()
-            else:
-                values[f"{index}.{name}"] = value
+        walk(str(index), entries)
     return tensors, values
 
 
 def _unflatten(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    current = optimizer.state_dict()
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **values}.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
+        index, *path, name = key.split("/")
+        place = state.setdefault(int(index), {})
+        for part in path:
+            place = place.setdefault(part, {})
+        place[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

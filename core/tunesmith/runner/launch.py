@@ -17,13 +17,14 @@ from tunesmith.data.encoding import load_tokenizer
 from tunesmith.data.loading import LoadedData, iter_examples, load_data
 from tunesmith.data.sampler import TRAIN, Sampler
 from tunesmith.errors import ConfigError, TunesmithError
-from tunesmith.models.loading import load_model, pick_device, pick_dtype
+from tunesmith.models.loading import check_exists, load_model, pick_device, pick_dtype
 from tunesmith.models.roles import Models
 from tunesmith.plugins import Registry
 from tunesmith.runner import checkpoint, records
 from tunesmith.runner.context import Context
 from tunesmith.runner.loop import Trainer
 from tunesmith.runner.processes import Processes
+from tunesmith.runner.randomness import seed_everything
 from tunesmith.runner.signals import StopRequest
 from tunesmith.scoring.probe import choose
 from tunesmith.scoring.scorer import Scorer
@@ -144,9 +145,13 @@ def _log_file(output: Path, main: bool) -> Iterator[None]:
 
 # ---------------------------------------------------------------------------------------------- the run
 def _train(run: Run, registry: Registry, processes: Processes, output: Path, resume: bool) -> Path:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     settings, method = run.settings, run.method
     if settings.batch_size < processes.count:
         raise ConfigError(f"batch_size {settings.batch_size} is less than the {processes.count} processes")
+    check_exists(settings.model, "model")
     last = checkpoint.newest(output / CHECKPOINTS) if resume else None
     if resume and last is None:
         log.warning("no whole checkpoint in %s; the run starts from its first step", output / CHECKPOINTS)
@@ -173,6 +178,7 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
     choose(policy)
     processes.same(policy.module)
     labels = [corpus.label for corpus in data.corpora]
+    seed_everything(settings.seed)
     trainer = Trainer(run, registry, context, sampler, data.eval_sets, labels, processes, output)
     if last is not None:
         trainer.restore(last)

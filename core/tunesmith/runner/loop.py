@@ -25,6 +25,7 @@ from tunesmith.runner.context import Context
 from tunesmith.runner.evaluate import evaluate
 from tunesmith.runner.optimizer import make_optimizer, set_rates
 from tunesmith.runner.processes import Processes
+from tunesmith.runner.randomness import restore, snapshot
 from tunesmith.runner.signals import StopRequest
 from tunesmith.runner.step import Stepper, StepSums, Stopped
 
@@ -120,13 +121,14 @@ class Trainer:
         if self.last_eval < 0:
             self._evaluate()
         while self.context.step < self.sampler.total_steps:
-            resume_here = self.sampler.state()
+            here, chance = self.sampler.state(), snapshot()
             if self.processes.sum([float(stop.code)])[0]:
                 self._leave(stop)
             try:
                 self._step(stop)
             except Stopped:
-                self.sampler.restore(resume_here)
+                self.sampler.restore(here)
+                restore(chance)
                 self._leave(stop)
             if self._due(self.settings.eval_every):
                 self._evaluate()

@@ -20,6 +20,7 @@ from tunesmith.errors import ResourceError
 from tunesmith.inputs import Loss, TokenLogps
 from tunesmith.models.roles import Models
 from tunesmith.runner.processes import Processes
+from tunesmith.runner.randomness import restore, snapshot
 from tunesmith.runner.signals import StopRequest
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class Stepper:
             ResourceError: out of memory with one example at a time.
         """
         while True:
-            random_state = torch.get_rng_state()
+            chance = snapshot()
             sums = StepSums(self.num_sources, self.processes.device, detailed)
             exhausted = self._parts(batch, count, stop, sums)
             alone = sum(1 for _ in batch.split(self.micro_tokens)) == len(batch)
@@ -124,7 +125,7 @@ class Stepper:
             self.clear()
             if asked:
                 raise Stopped
-            torch.set_rng_state(random_state)
+            restore(chance)
             if smallest == self.processes.count:
                 longest = max(tree.num_tokens for tree in batch.trees)
                 raise ResourceError(

@@ -24,6 +24,8 @@ def choose(scorer: Scorer) -> None:
     stock_attention = model.config._attn_implementation
     batch = probe_batch(model)
     autocast, scorer.autocast = scorer.autocast, False
+    training = scorer.module.training
+    scorer.module.eval()  # an adapter may have dropout
     tolerance = TOLERANCE.get(next(scorer.module.parameters()).dtype, 1e-3)
     reasons = []
     with torch.no_grad():
@@ -36,6 +38,7 @@ def choose(scorer: Scorer) -> None:
             reasons.append(f"{path}: {problem}")
             scorer.path = "stock"
             model.set_attn_implementation(stock_attention)
+    scorer.module.train(training)
     scorer.autocast, scorer.why = autocast, "; ".join(reasons)
 
 
