@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 Role = Literal["policy", "reference", "reward", "value"]
 Build = Callable[[str, Any], "Component"]
+COMPONENT_MARK = "x-component"
+"""In the JSON schema of settings: the kind of the component that stands there."""
 
 
 class Settings(BaseModel):
@@ -77,7 +79,9 @@ def _named(kind: str) -> Any:
     return BeforeValidator(resolve)
 
 
-_NAME_OR_MAPPING = {"anyOf": [{"type": "string"}, {"type": "object", "required": ["name"]}]}
+def _written_as(kind: str) -> WithJsonSchema:
+    """A name or a mapping; which names there are is known only when the plugins are loaded."""
+    return WithJsonSchema({"type": ["string", "object"], COMPONENT_MARK: kind})
 
 
 # ---------------------------------------------------------------------------------------------- rows in
@@ -186,9 +190,9 @@ class Scheduler(Component):
         """The multiplier after the warm-up; ``step`` and ``total`` count from its end."""
 
 
-AnySource = Annotated[Source, _named("source"), WithJsonSchema(_NAME_OR_MAPPING)]
-AnyFormat = Annotated[DataFormat, _named("format"), WithJsonSchema(_NAME_OR_MAPPING)]
-AnyScheduler = Annotated[Scheduler, _named("scheduler"), WithJsonSchema(_NAME_OR_MAPPING)]
+AnySource = Annotated[Source, _named("source"), _written_as("source")]
+AnyFormat = Annotated[DataFormat, _named("format"), _written_as("format")]
+AnyScheduler = Annotated[Scheduler, _named("scheduler"), _written_as("scheduler")]
 
 
 # ---------------------------------------------------------------------------------------------- what trains
@@ -206,7 +210,7 @@ class Objective(Component):
         """Return the sum over units. Must be a sum over trees, so that it can be evaluated a few trees at a time."""
 
 
-AnyObjective = Annotated[Objective, _named("objective"), WithJsonSchema(_NAME_OR_MAPPING)]
+AnyObjective = Annotated[Objective, _named("objective"), _written_as("objective")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +388,7 @@ class Tracker(Component):
     def open(self, run: RunInfo) -> TrackerSession: ...
 
 
-AnyTracker = Annotated[Tracker, _named("tracker"), WithJsonSchema(_NAME_OR_MAPPING)]
+AnyTracker = Annotated[Tracker, _named("tracker"), _written_as("tracker")]
 
 
 @dataclass(slots=True)

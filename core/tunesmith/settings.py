@@ -121,7 +121,9 @@ class RunSettings(Settings):
     """Scale of the adapter: its output is multiplied by alpha / r."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapter's input."""
-    lora_targets: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ("all-linear",)
+    lora_targets: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...])] = (
+        "all-linear",
+    )
     """Modules that get an adapter: names, or all-linear."""
     quantize: Literal["none", "8bit", "4bit"] = "none"
     """Load the frozen base in 8 or 4 bits (bitsandbytes); needs an adapter."""
