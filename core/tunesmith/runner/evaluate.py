@@ -12,6 +12,7 @@ from tunesmith.data.trees import Batch
 from tunesmith.inputs import TokenLogps
 from tunesmith.models.roles import Models
 from tunesmith.runner.processes import Processes
+from tunesmith.scoring.scorer import without_dropout
 
 TREES_AT_A_TIME = 64
 
@@ -22,15 +23,8 @@ def evaluate(
     """The loss of every set. Methods that score tokens report the negative log-likelihood, so that objectives can be
     compared; others the mean of their objective.
     """
-    losses = {}
-    models.policy.module.eval()
-    try:
-        with torch.no_grad():
-            for name, corpus in sets.items():
-                losses[name] = _mean_loss(method, models, corpus, processes, micro_tokens)
-    finally:
-        models.policy.module.train()
-    return losses
+    with torch.no_grad(), without_dropout(models.policy.module):
+        return {name: _mean_loss(method, models, corpus, processes, micro_tokens) for name, corpus in sets.items()}
 
 
 def _mean_loss(method: Method, models: Models, corpus: Corpus, processes: Processes, micro_tokens: int) -> float:

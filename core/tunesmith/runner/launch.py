@@ -12,7 +12,6 @@ from typing import Any
 
 from tunesmith.components import Tracker
 from tunesmith.config import Layers, Run, resolve
-from tunesmith.runfile import read_run_file
 from tunesmith.data.encoding import load_tokenizer
 from tunesmith.data.loading import LoadedData, iter_examples, load_data
 from tunesmith.data.sampler import TRAIN, Sampler
@@ -20,6 +19,7 @@ from tunesmith.errors import ConfigError, TunesmithError
 from tunesmith.models.loading import check_exists, load_model, pick_device, pick_dtype
 from tunesmith.models.roles import Models
 from tunesmith.plugins import Registry
+from tunesmith.runfile import read_run_file
 from tunesmith.runner import checkpoint, records
 from tunesmith.runner.context import Context
 from tunesmith.runner.loop import Trainer

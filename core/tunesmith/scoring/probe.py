@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tunesmith.data.trees import Batch, Branch, Tree
 from tunesmith.scoring import attention
-from tunesmith.scoring.scorer import Path, Scorer, base_of
+from tunesmith.scoring.scorer import Path, Scorer, base_of, without_dropout
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}
 """Largest difference of log-probabilities that rounding explains; crossing a document border moves them by more."""
@@ -24,11 +24,9 @@ def choose(scorer: Scorer) -> None:
     stock_attention = model.config._attn_implementation
     batch = probe_batch(model)
     autocast, scorer.autocast = scorer.autocast, False
-    training = scorer.module.training
-    scorer.module.eval()  # an adapter may have dropout
     tolerance = TOLERANCE.get(next(scorer.module.parameters()).dtype, 1e-3)
     reasons = []
-    with torch.no_grad():
+    with torch.no_grad(), without_dropout(scorer.module):
         scorer.path = "stock"
         wanted = [_isolated(scorer, tree) for tree in batch.trees]
         for path in FALLBACK_ORDER:
@@ -38,7 +36,6 @@ def choose(scorer: Scorer) -> None:
             reasons.append(f"{path}: {problem}")
             scorer.path = "stock"
             model.set_attn_implementation(stock_attention)
-    scorer.module.train(training)
     scorer.autocast, scorer.why = autocast, "; ".join(reasons)
 
 

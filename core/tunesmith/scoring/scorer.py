@@ -188,6 +188,22 @@ def _chunks(bounds: list[int], rows: int) -> Iterator[range]:
 
 
 # ---------------------------------------------------------------------------------------------- the model's parts
+@contextlib.contextmanager
+def without_dropout(module: nn.Module) -> Iterator[None]:
+    """Switch off an adapter's dropout for a while.
+
+    Not by ``eval()``: that makes bitsandbytes repack 4-bit weights on a CPU for inference in bf16, for good.
+    """
+    active = [m for m in module.modules() if isinstance(m, nn.Dropout) and m.training]
+    for dropout in active:
+        dropout.eval()
+    try:
+        yield
+    finally:
+        for dropout in active:
+            dropout.train()
+
+
 def base_of(module: nn.Module) -> Any:
     """The transformers model inside an adapter's wrapper, or the module itself."""
     peft = sys.modules.get("peft")  # importing it takes seconds, and where it was not imported nothing is wrapped
