@@ -34,18 +34,19 @@ def mask(text: str) -> str:
 
 
 def configure_logging() -> None:
-    """Warnings of ours to stderr, one line each, on the main process."""
+    """Messages of ours to stderr, one line each, on the main process; others print their errors only."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter())
     logger = logging.getLogger("tunesmith")
     logger.handlers[:] = [handler]
     logger.propagate = False
-    logger.setLevel(logging.WARNING if os.environ.get("RANK", "0") == "0" else logging.ERROR)
+    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
 
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return mask(f"{record.levelname.lower()}: {record.getMessage()}")
+        label = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return mask(label + record.getMessage())
 
 
 # ---------------------------------------------------------------------------------------------- for users

@@ -59,7 +59,7 @@ def list_(kind: str | None, as_json: bool) -> None:
     registry = load_registry()
     found = [describe(registry, plugin, cls) for k in kinds for plugin, cls in registry.entries(k)]
     if as_json:
-        terminal.print_json({"components": found})
+        terminal.print_json({"schema": 1, "components": found})
     elif found:
         sections = {k: [row for row in found if row["kind"] == k] for k in kinds}
         click.echo("\n\n".join(_section(k, rows) for k, rows in sections.items() if rows))
@@ -96,7 +96,7 @@ def plugins(as_json: bool) -> None:
     """List every plugin, its package, and why it failed to load."""
     registry = load_registry()
     if as_json:
-        terminal.print_json({"plugins": [_plugin(plugin) for plugin in registry.plugins]})
+        terminal.print_json({"schema": 1, "plugins": [_plugin(plugin) for plugin in registry.plugins]})
         return
     rows = [
         (p.name, _package(p.distribution, p.version), f"{p.ms:.0f}", p.status, p.cause or _provides(p) or "-")

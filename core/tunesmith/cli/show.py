@@ -32,7 +32,7 @@ def show(name: str, kind: str | None, as_json: bool) -> None:
     cls = find(registry, name, check_kind(kind) if kind else None)
     facts = describe(registry, cls)
     if as_json:
-        terminal.print_json(facts)
+        terminal.print_json({"schema": 1, **facts})
     else:
         click.echo("\n".join(_page(facts)))
 

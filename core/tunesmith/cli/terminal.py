@@ -7,11 +7,12 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
+Look = Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
 NARROW = 24
 """A wrapped column is never narrower than this."""
 WIDE = 20
@@ -55,7 +56,7 @@ def table(
     header: Sequence[str] = (),
     wrap: int,
     indent: int = 0,
-    styles: Mapping[int, Mapping[str, Any]] | None = None,
+    styles: Mapping[int, Look] | None = None,
 ) -> list[str]:
     """Lines of a table whose column ``wrap`` takes what the others leave of the terminal's width.
 
@@ -64,7 +65,7 @@ def table(
         header: titles of the columns.
         wrap: index of the column whose text is wrapped.
         indent: spaces before every line.
-        styles: index of a column to the keywords of `click.style`.
+        styles: index of a column to the keywords of `click.style`, or to a function of the cell that gives them.
     """
     if not rows:
         return []
@@ -76,7 +77,8 @@ def table(
         sizes[wrap] = min(sizes[wrap], max(NARROW, columns - indent - sum(sizes) + sizes[wrap] - 2 * (len(sizes) - 1)))
     lines: list[str] = []
     for index, row in enumerate(body):
-        looks = {i: {"dim": True} for i in range(len(row))} if header and index == 0 else dict(styles or {})
+        dim: Mapping[int, Look] = {i: {"dim": True} for i in range(len(row))}
+        looks = dim if header and index == 0 else styles or {}
         lines += [" " * indent + _line(cells, sizes, looks) for cells in _broken(row, wrap, sizes)]
     return lines
 
@@ -94,11 +96,12 @@ def _broken(row: Sequence[str], wrap: int, sizes: Sequence[int]) -> list[list[st
     return lines
 
 
-def _line(cells: Sequence[str], sizes: Sequence[int], looks: Mapping[int, Mapping[str, Any]]) -> str:
+def _line(cells: Sequence[str], sizes: Sequence[int], looks: Mapping[int, Look]) -> str:
     last = max((i for i, cell in enumerate(cells) if cell), default=-1)
     styled = []
     for i, cell in enumerate(cells[: last + 1]):
-        text = click.style(cell, **looks[i]) if cell and i in looks else cell
+        look = looks.get(i, {})
+        text = click.style(cell, **(look(cell) if callable(look) else look)) if cell and look else cell
         styled.append(text if i == last else text + " " * (sizes[i] - len(cell)))
     return "  ".join(styled)
 
