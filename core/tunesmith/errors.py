@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+FOLDER_NOTE = "run folder: "
+"""Start of the note that the runner adds to whatever ends a run: there the command line writes the traceback."""
+
 
 class TunesmithError(Exception):
     """Base of all errors for users. ``str()`` gives at most a handful of lines, ready to print.
@@ -22,9 +25,7 @@ class TunesmithError(Exception):
 
     exit_code = 1
 
-    def __init__(
-        self, what: str, *, where: str | None = None, why: str | None = None, fix: str | None = None
-    ) -> None:
+    def __init__(self, what: str, *, where: str | None = None, why: str | None = None, fix: str | None = None) -> None:
         super().__init__(what)
         self.what, self.where, self.why, self.fix = what, where, why, fix
 

@@ -35,13 +35,11 @@ class Shared:
         files: local plugin files (``--plugin``).
         block: plugins and packages to leave out (``--no-plugin``).
         debug: print tracebacks.
-        output: the folder of the run, once it is known.
     """
 
     files: list[Path] = field(default_factory=list)
     block: list[str] = field(default_factory=list)
     debug: bool = False
-    output: Path | None = None
     registries: dict[tuple[Any, ...], Registry] = field(default_factory=dict)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from tunesmith.cli import terminal
-from tunesmith.errors import ConfigError, DataError, StoppedError, TunesmithError, did_you_mean, nearest
+from tunesmith.errors import FOLDER_NOTE, ConfigError, DataError, StoppedError, TunesmithError, did_you_mean, nearest
 
 MAX_LINES = 8
 INTERRUPTED, BROKEN_PIPE, BUG = 130, 141, 1
@@ -139,8 +139,10 @@ def _sentence(message: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- for us
-def report_bug(error: BaseException, folder: Path | None, *, debug: bool) -> int:
+def report_bug(error: BaseException, *, debug: bool) -> int:
     """Write the traceback to a file, name it, and return the exit code of a bug."""
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(FOLDER_NOTE)]
+    folder = Path(notes[0].removeprefix(FOLDER_NOTE)) if notes else None
     text = mask("".join(traceback.format_exception(error)))
     if debug:
         _print(text.rstrip())

@@ -101,7 +101,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return _quiet_pipe()
     except Exception as error:  # what is left is a bug of ours, and is reported as one
         debug = options.debug or os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0")
-        return failures.report_bug(error, options.output, debug=debug)
+        return failures.report_bug(error, debug=debug)
 
 
 def _run(args: list[str], options: Shared) -> int:

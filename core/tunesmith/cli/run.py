@@ -105,7 +105,6 @@ def resume(folder: str) -> None:
     if not written.is_file():
         raise ConfigError(f"{folder} is not the folder of a run", why=f"there is no {written}")
     registry = load_plugins(_target(str(written)))
-    shared().output = path
     from tunesmith.runner import launch
 
     _finished(launch.resume(path, registry))
@@ -197,7 +196,6 @@ def execute(ctx: click.Context, target: Target, registry: Registry, params: Mapp
     if params["dry_run"]:
         _print_dry_run(resolved, layers)
         return
-    shared().output = resolved.settings.output
     from tunesmith.runner import launch
 
     again = params["resume_run"] or translation.resume

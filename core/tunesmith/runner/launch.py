@@ -15,7 +15,7 @@ from tunesmith.config import Layers, Run, resolve
 from tunesmith.data.encoding import load_tokenizer
 from tunesmith.data.loading import LoadedData, iter_examples, load_data
 from tunesmith.data.sampler import TRAIN, Sampler
-from tunesmith.errors import ConfigError, TunesmithError
+from tunesmith.errors import FOLDER_NOTE, ConfigError, TunesmithError
 from tunesmith.models.loading import check_exists, load_model, pick_device, pick_dtype
 from tunesmith.models.roles import Models
 from tunesmith.plugins import Registry
@@ -138,6 +138,9 @@ def _log_file(output: Path, main: bool) -> Iterator[None]:
     logger.addHandler(handler)
     try:
         yield
+    except Exception as error:
+        error.add_note(f"{FOLDER_NOTE}{output}")
+        raise
     finally:
         logger.removeHandler(handler)
         handler.close()

@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import yaml
 
 from tunesmith.config import Run
 from tunesmith.plugins import Registry
+from tunesmith.runfile import dump
 
 RUN_FILE = "run.yaml"
 METRICS = "metrics.jsonl"
@@ -59,7 +59,7 @@ def _step(line: str) -> float:
 
 def write_run_file(folder: Path, run: Run) -> None:
     """The resolved run file, every default written out."""
-    text = yaml.safe_dump(run.dump(), sort_keys=False, allow_unicode=True)
+    text = dump(run.dump())
     (folder / RUN_FILE).write_text(f"# every setting of this run; `tunesmith run {RUN_FILE}` repeats it\n{text}")
 
 
