@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-
 from tunesmith.config import Run
 from tunesmith.plugins import Registry
 from tunesmith.runfile import dump
