@@ -202,13 +202,17 @@ def resolve(registry: Registry, method_name: str, layers: Layers) -> Run:
     known = {**RunSettings.model_fields, **cls.model_fields}
     file = {key: value for key, value in layers.file.items() if key not in ("method", "preset")}
     preset = layers.preset or layers.file.get("preset")
+    overrides = [_override(known, text) for text in layers.overrides]
+    # a flag that names a component would replace what --set says about its settings, so those come after it
+    refining = [override for override in overrides if _refines(override, layers.flags)]
     stack = [
         ("method", cls.defaults),
         ("preset", _preset(cls, preset, layers)),
         ("run file", file),
         ("environment", _environment(known)),
-        *(("--set", _override(known, text)) for text in layers.overrides),
+        *(("--set", override) for override in overrides if override not in refining),
         ("flag", layers.flags),
+        *(("--set", override) for override in refining),
     ]
     values: dict[str, Any] = {}
     origins: dict[str, str] = dict.fromkeys(known, "default")
@@ -315,6 +319,12 @@ def _override(known: Mapping[str, FieldInfo], text: str) -> dict[str, Any]:
     for part in reversed(inner):
         value = {part: value}
     return {key: value}
+
+
+def _refines(override: Mapping[str, Any], flags: Mapping[str, Any]) -> bool:
+    """True for settings of a component that a flag names."""
+    ((key, value),) = override.items()
+    return isinstance(value, Mapping) and "name" not in value and isinstance(flags.get(key), str)
 
 
 def _over(info: FieldInfo | None, old: Any, new: Any) -> Any:
