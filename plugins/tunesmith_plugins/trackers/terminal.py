@@ -116,7 +116,7 @@ class LiveSession:
         from rich.text import Text
 
         title = Text.assemble((self._run.method, "bold"), f"  {self._run.output}")
-        rows = [title, self._numbers(), self._sources(), self._last_evaluation()]
+        rows = [title, self._numbers(), self._extras(), self._sources(), self._last_evaluation()]
         for row in rows:
             row.no_wrap, row.overflow = True, "ellipsis"
         first, *rest = (row for row in rows if row.plain)
@@ -149,11 +149,16 @@ class LiveSession:
     def _numbers(self) -> Text:
         from rich.text import Text
 
-        counters = {"num_tokens": ("tokens", text.short), "epoch": ("epoch", "{:.2f}".format)}
+        counters = {"num_tokens": ("tokens", text.short), "epoch": ("epoch", text.digits)}
         shown = {key: show for key, show in {**text.SHOWN, **counters}.items() if key != "loss"}
         parts = [f"{label} {show(self._latest[key])}" for key, (label, show) in shown.items() if key in self._latest]
-        parts += [f"{name} {text.number(value)}" for name, value in text.extras(self._latest).items()]
         return Text("  ".join(parts))
+
+    def _extras(self) -> Text:
+        """A row of their own for the method's metrics, so that however many there are they push nothing else out."""
+        from rich.text import Text
+
+        return Text("  ".join(f"{name} {text.number(value)}" for name, value in text.extras(self._latest).items()))
 
     def _sources(self) -> Text:
         """Loss of each source and its share of the tokens."""
