@@ -134,7 +134,7 @@ class RunSettings(Settings):
     eval_every: int | None = Field(default=None, ge=1)
     """Steps between evaluations; they also run before the first and after the last step."""
     save_every: int | None = Field(default=None, ge=1, json_schema_extra={"section": "common"})
-    """Steps between checkpoints; by default only at the end of the run or when it is stopped."""
+    """Steps between checkpoints; by default every half hour. A run that is stopped always saves one."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Complete checkpoints to keep."""
     trackers: Annotated[tuple[AnyTracker, ...], BeforeValidator(_listed)] = ()
