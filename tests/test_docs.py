@@ -83,6 +83,9 @@ def test_a_loss(tmp_path: Path) -> None:
     # (1 - 1/2)^2 * ln 2 + (1 - 1/4)^2 * ln 4
     assert loss.total.item() == pytest.approx(0.25 * math.log(2) + 0.5625 * math.log(4))
     assert loss.metrics["nll"].item() == pytest.approx(math.log(8))
+    flags = {"model": "m", "data": str(tmp_path / "my_plugin.py"), "objective": "focal"}
+    run = resolve(registry, "sft", Layers(flags=flags, overrides=["objective.gamma=1.5"]))
+    assert (run.method.objective.name, run.method.objective.gamma) == ("focal", 1.5)
     gamma = focal.model_copy(update={"gamma": 1.5})
     assert torch.autograd.gradcheck(lambda x: gamma(TokenLogps(x, torch.tensor([0, 0]), 1)).total, [logps])
 
