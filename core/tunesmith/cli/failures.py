@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -16,11 +17,20 @@ from pathlib import Path
 import click
 
 from tunesmith.cli import terminal
-from tunesmith.errors import FOLDER_NOTE, ConfigError, DataError, StoppedError, TunesmithError, did_you_mean, nearest
+from tunesmith.errors import (
+    FOLDER_NOTE,
+    ConfigError,
+    DataError,
+    ResourceError,
+    StoppedError,
+    TunesmithError,
+    did_you_mean,
+    nearest,
+)
 
 MAX_LINES = 8
 INTERRUPTED, BROKEN_PIPE, BUG = 130, 141, 1
-_SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
+_SECRET_NAMES = re.compile(r"(^|_)(TOKENS?|SECRETS?|PASSWORD|(API|ACCESS)_?KEY|CREDENTIALS?)(_|$)", re.IGNORECASE)
 _SECRETS = re.compile(r"\b(hf_|sk-|ghp_|xox[abp]-)[A-Za-z0-9_-]{8,}")
 
 
@@ -136,6 +146,21 @@ def _flags(ctx: click.Context) -> Iterable[str]:
 def _sentence(message: str) -> str:
     message = message.strip().removesuffix(".")
     return message[:1].lower() + message[1:] if message[1:2].islower() else message
+
+
+def from_system(error: OSError | MemoryError) -> TunesmithError | None:
+    """What the machine refuses, such as space on a disk, in our own words; ``None`` for any other fault."""
+    if isinstance(error, MemoryError):
+        return ResourceError("there is not enough memory", why=str(error) or None)
+    if error.errno not in _REFUSED:
+        return None
+    path = f": {error.filename}" if error.filename else ""
+    return ResourceError(
+        f"{(error.strerror or 'refused').lower()}{path}", fix="`tunesmith doctor` looks at the folders"
+    )
+
+
+_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}
 
 
 # ---------------------------------------------------------------------------------------------- for us

@@ -99,9 +99,16 @@ def main(args: Sequence[str] | None = None) -> int:
         return failures.INTERRUPTED
     except BrokenPipeError:
         return _quiet_pipe()
+    except (OSError, MemoryError) as error:
+        refused = failures.from_system(error)
+        return failures.report(refused) if refused else _bug(error, options)
     except Exception as error:  # what is left is a bug of ours, and is reported as one
-        debug = options.debug or os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0")
-        return failures.report_bug(error, debug=debug)
+        return _bug(error, options)
+
+
+def _bug(error: Exception, options: Shared) -> int:
+    debug = options.debug or os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0")
+    return failures.report_bug(error, debug=debug)
 
 
 def _run(args: list[str], options: Shared) -> int:
