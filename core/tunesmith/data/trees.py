@@ -23,10 +23,16 @@ Unit = Literal["token", "sequence", "pair"]
 
 @dataclass(slots=True)
 class Branch:
-    """A response: its token ids ``[n]`` and the mask ``[n]``, True where a token is trained on."""
+    """A response: its token ids ``[n]`` and the mask ``[n]``, True where a token is trained on.
+
+    Attributes:
+        value: what the row says of the response, higher is better: 1 for chosen or desirable, 0 for rejected or
+            undesirable, or a score.
+    """
 
     ids: Ids
     mask: Mask
+    value: float = 0.0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -44,12 +50,14 @@ class Tree:
         branches: at least one.
         source: index of the source among all sources of the run.
         row: index of the row within its source.
+        margin: by how much the better branch should win, where the row says so.
     """
 
     trunk: Ids
     branches: tuple[Branch, ...]
     source: int = 0
     row: int = 0
+    margin: float = 0.0
 
     @property
     def num_tokens(self) -> int:
@@ -91,12 +99,12 @@ class Batch:
         return sum(tree.num_tokens for tree in self.trees)
 
     def count(self, unit: Unit) -> int:
-        """How many units of a loss the batch holds."""
+        """How many units of a loss the batch holds; a pair is a tree whose branches are compared."""
         if unit == "token":
             return sum(tree.num_scored for tree in self.trees)
         if unit == "sequence":
             return sum(len(tree.branches) for tree in self.trees)
-        return sum(len(tree.branches) // 2 for tree in self.trees)
+        return sum(len(tree.branches) > 1 for tree in self.trees)
 
     def take(self, indices: Sequence[int]) -> Batch:
         """The trees at these positions, with their rows of every column."""
