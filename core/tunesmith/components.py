@@ -104,6 +104,7 @@ class Row:
 
     @property
     def where(self) -> str:
+        """File and row, for messages."""
         return f"{self.file}, row {self.line:,}"
 
 
@@ -344,6 +345,7 @@ class OfflineMethod(Method):
     """A method that trains on what the rows hold; `forward` scores the policy's tokens."""
 
     def forward(self, models: Models, batch: Batch) -> Any:
+        """The policy's log-probabilities of the trained tokens."""
         return models.policy.token_logps(batch)
 
 
@@ -385,7 +387,8 @@ class Tracker(Component):
     """True for a tracker that is opened without being asked for."""
 
     @abstractmethod
-    def open(self, run: RunInfo) -> TrackerSession: ...
+    def open(self, run: RunInfo) -> TrackerSession:
+        """Start tracking; called once, before the first step."""
 
 
 AnyTracker = Annotated[Tracker, _named("tracker"), _written_as("tracker")]
@@ -424,7 +427,8 @@ class Generator(Component):
     kind: ClassVar[str] = "generator"
 
     @abstractmethod
-    def open(self, policy: nn.Module, tokenizer: Any) -> Any: ...
+    def open(self, policy: nn.Module, tokenizer: Any) -> Any:
+        """Make the engine ready to sample from the policy."""
 
 
 KINDS: Mapping[str, type[Component]] = {

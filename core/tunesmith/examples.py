@@ -36,6 +36,7 @@ class Text(Example):
     text: str
 
     def encode(self, encoder: Encoder) -> Tree:
+        """The document with its end-of-text token."""
         return encoder.document(self.text)
 
 
@@ -51,6 +52,7 @@ class Completion(Demonstration):
     completion: str
 
     def encode(self, encoder: Encoder) -> Tree:
+        """The prompt as the trunk, the completion as its branch."""
         return encoder.completion(self.prompt, self.completion)
 
 
@@ -62,4 +64,5 @@ class Conversation(Demonstration):
     tools: Sequence[Mapping[str, Any]] | None = None
 
     def encode(self, encoder: Encoder) -> Tree:
+        """Everything before the first trained token as the trunk, the rest as its branch."""
         return encoder.conversation(self.messages, self.tools)
