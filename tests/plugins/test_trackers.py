@@ -173,6 +173,7 @@ def test_the_bar_fills_and_the_view_keeps_its_place(screen: Screen) -> None:
 
 
 def test_warnings_and_evaluations_stay_above_the_view(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    stderr = sys.stderr
     handler = logging.StreamHandler()  # holds stderr, as the handler of a program does
     logger = logging.getLogger("tunesmith")
     logger.addHandler(handler)
@@ -200,7 +201,7 @@ def test_warnings_and_evaluations_stay_above_the_view(screen: Screen, capsys: py
     assert lines[9] == "evaluation at step 2  general 5.000  forgetting 0.250"
     assert [line for line in lines[10:] if line] == []
     # both the handler and stderr itself are as they were before
-    assert not isinstance(sys.stderr, type(screen.console))
+    assert sys.stderr is handler.stream is stderr
     assert capsys.readouterr() == ("", "after the run\n")
 
 
