@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from tunesmith.components import Component, Method, Source
 from tunesmith.errors import ConfigError, ResourceError, TunesmithError, did_you_mean, nearest
 from tunesmith.explain import Location, Nested, UnknownSetting, explain
-from tunesmith.fieldtypes import field_type, from_text
+from tunesmith.fieldtypes import field_type, from_text, plain
 from tunesmith.plugins import BLOCK_VARIABLE, Registry
 from tunesmith.runfile import key_line, parse_value, read_run_file
 from tunesmith.settings import RunSettings
@@ -346,16 +346,3 @@ def refine(old: Any, new: Any) -> Any:
     for key, value in new.items():
         merged[key] = refine(merged.get(key), value)
     return merged
-
-
-# ---------------------------------------------------------------------------------------------- writing out
-def plain(value: Any, *, named: bool = True) -> Any:
-    """Components and settings as plain YAML values; ``named``: write a component's name with its settings."""
-    if isinstance(value, BaseModel):
-        fields = {key: plain(getattr(value, key)) for key in type(value).model_fields}
-        return {"name": value.selector, **fields} if named and isinstance(value, Component) else fields
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

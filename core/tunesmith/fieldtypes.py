@@ -16,9 +16,16 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from tunesmith.components import Component, DataSpec
-from tunesmith.runfile import parse_value
 
-_WORDS = {bool: "true|false", int: "integer", float: "number", str: "text", Path: "path", type(None): "null", DataSpec: "data"}
+_WORDS = {
+    bool: "true|false",
+    int: "integer",
+    float: "number",
+    str: "text",
+    Path: "path",
+    type(None): "null",
+    DataSpec: "data",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,8 @@ def from_text(kind: FieldType, text: str) -> Any:
     Lists may be written with commas, but for lists of data, as a path may hold one. Components and data are their
     names, or YAML mappings.
     """
+    from tunesmith.runfile import parse_value  # YAML takes a while to import, and help texts do not need it
+
     written_out = text.lstrip().startswith(("{", "["))
     if text.lower() in ("null", "none") and (kind.optional or kind.many):
         return () if kind.many else None
@@ -106,8 +115,21 @@ def from_text(kind: FieldType, text: str) -> Any:
     return parse_value(text)
 
 
+def plain(value: Any, *, named: bool = True) -> Any:
+    """Components and settings as plain YAML values; ``named``: write a component's name with its settings."""
+    if isinstance(value, BaseModel):
+        fields = {key: plain(getattr(value, key)) for key in type(value).model_fields}
+        return {"name": value.selector, **fields} if named and isinstance(value, Component) else fields
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 # ---------------------------------------------------------------------------------------------- help texts
-def help_texts(cls: type[BaseModel]) -> dict[str, str]:
+@lru_cache(maxsize=256)
+def help_texts(cls: type[BaseModel]) -> Mapping[str, str]:
     """The help of every setting: its ``Field(description=...)``, or the docstring under it.
 
     pydantic can read these docstrings by itself, but does so for every class when it is created; that took a quarter

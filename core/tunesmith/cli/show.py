@@ -11,9 +11,9 @@ from pydantic_core import PydanticUndefined
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
 from tunesmith.cli.listing import check_kind, kind_named
-from tunesmith.components import KINDS, Component, Method
+from tunesmith.components import KINDS, Component, Method, Settings
 from tunesmith.errors import ConfigError, did_you_mean
-from tunesmith.fieldtypes import field_type, help_texts
+from tunesmith.fieldtypes import field_type, help_texts, plain
 from tunesmith.plugins import Registry
 from tunesmith.settings import RunSettings
 
@@ -118,7 +118,7 @@ def _other_facts(registry: Registry, cls: type[Component]) -> dict[str, Any]:
     return facts
 
 
-def setting(cls: type[Any], name: str) -> dict[str, Any]:
+def setting(cls: type[Settings], name: str) -> dict[str, Any]:
     """A setting: its type, default and help; ``required`` where it has no default."""
     info = cls.model_fields[name]
     kind = field_type(info.annotation)
@@ -130,7 +130,7 @@ def setting(cls: type[Any], name: str) -> dict[str, Any]:
         "type": kind.label,
         "optional": kind.optional,
         "required": info.is_required(),
-        "default": _plain(default),
+        "default": plain(default),
         "help": help_texts(cls)[name],
     }
 
@@ -139,16 +139,10 @@ def recommended(cls: type[Method], name: str) -> dict[str, Any]:
     """A setting of the run with the values that the method recommends, in full and with an adapter."""
     facts = setting(RunSettings, name)
     if name in cls.defaults:
-        facts |= {"default": _plain(cls.defaults[name]), "recommended": True}
+        facts |= {"default": plain(cls.defaults[name]), "recommended": True}
     if name in cls.adapter_defaults:
-        facts |= {"default_with_adapter": _plain(cls.adapter_defaults[name]), "recommended": True}
+        facts |= {"default_with_adapter": plain(cls.adapter_defaults[name]), "recommended": True}
     return facts
-
-
-def _plain(value: Any) -> Any:
-    from tunesmith.config import plain
-
-    return plain(value)
 
 
 # ---------------------------------------------------------------------------------------------- page
