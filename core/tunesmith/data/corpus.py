@@ -99,7 +99,7 @@ class StreamCorpus:
                 self._refuse(outcome)
             trees = outcome.trees[done if outcome.index == first else 0 :]
             already = len(outcome.trees) - len(trees)
-            count(self._report, outcome)
+            tally(self._report, outcome)
             for number, tree in enumerate(trees, start=already + 1):
                 tree.source = self.index
                 ended = number == len(outcome.trees)
@@ -113,7 +113,7 @@ class StreamCorpus:
         self._rejects.add(outcome.row, outcome.reason)
 
 
-def count(report: SourceReport, outcome: Outcome) -> None:
+def tally(report: SourceReport, outcome: Outcome) -> None:
     """Add a row to the counts; what is held out is subtracted once it is known."""
     report.rows += 1
     names = {"used": "used", "skipped": "skipped", "bad": "rejected", "dropped": "dropped"}

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from tunesmith.components import DataSpec, Method, Row
 from tunesmith.config import plain
 from tunesmith.data.cache import cache_folder, cache_key
-from tunesmith.data.corpus import EVAL, TRAIN, Corpus, DataSource, StreamCorpus, count
+from tunesmith.data.corpus import EVAL, TRAIN, Corpus, DataSource, StreamCorpus, tally
 from tunesmith.data.detect import SAMPLE, Taker, Verdict, choose_format
 from tunesmith.data.encoding import Encoder
 from tunesmith.data.report import DataReport, Problems, RejectLog, SourceReport, printable
@@ -161,7 +161,7 @@ class _Loader:
         with StoreWriter(folder) as writer:
             for outcome in intake.outcomes(rows):
                 files.add(outcome.row.file)
-                count(report, outcome)
+                tally(report, outcome)
                 if outcome.status == "bad":
                     problems.add(outcome.reason, outcome.row)
                     if self.skip:
@@ -292,21 +292,18 @@ def taker_of(method: Method) -> Taker:
 
 
 def _sources(run: Run) -> list[DataSource]:
-    """Every source of a run under a name of its own."""
+    """Every source of a run under a name of its own; an evaluation set may not be called like a data group either."""
     groups: Mapping[str, Sequence[DataSpec]] = {
         TRAIN: run.settings.data,
         **run.method.data_groups(),
         EVAL: run.settings.eval_data,
     }
-    taken = set(groups)
-    sources = []
+    sources: list[DataSource] = []
     for group, specs in groups.items():
         for spec in specs:
+            taken = {source.label for source in sources} | (set(groups) - {EVAL} if group == EVAL else set())
             name = spec.label or spec.source.label()
-            label = next(
-                label for label in chain([name], (f"{name}-{i}" for i in range(2, 10**9))) if label not in taken
-            )
-            taken.add(label)
+            label = next(text for text in chain([name], (f"{name}-{i}" for i in count(2))) if text not in taken)
             sources.append(DataSource(spec, group, label))
     return sources
 
