@@ -164,7 +164,7 @@ class RPO(_Referenced):
     """Weight of the negative log-likelihood per token of the chosen answer."""
 
     def values(self, chosen: Tensor, rejected: Tensor, x: Any) -> Tensor:
-        """Eq. 2: the DPO term and ``alpha`` times the NLL of the chosen answer divided by its length."""
+        """Eq. 1: the DPO term and ``alpha`` times the NLL of the chosen answer divided by its length."""
         from .losses.pair import sigmoid
 
         return sigmoid(chosen - rejected, beta=self.beta) - self.alpha * x.chosen / x.chosen_tokens

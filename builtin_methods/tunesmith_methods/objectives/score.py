@@ -29,9 +29,7 @@ class BradleyTerry(Objective):
         same = x.prompts[:, None] == x.prompts[None, :]
         better, worse = torch.nonzero(same & (x.ranks[:, None] > x.ranks[None, :]), as_tuple=True)
         prompt = x.prompts[better]
-        pairs = torch.zeros(len(x.margins), device=x.scores.device).index_add_(
-            0, prompt, torch.ones_like(prompt).float()
-        )
+        pairs = torch.bincount(prompt, minlength=len(x.margins)).to(x.scores)
         share = 1 / pairs[prompt]
         difference = x.scores[better] - x.scores[worse]
         values = bradley_terry(difference, margin=x.margins[prompt], label_smoothing=self.label_smoothing)

@@ -37,7 +37,7 @@ def smoothed(margin_P: Tensor, *, beta: float, label_smoothing: float) -> Tensor
 def robust(margin_P: Tensor, *, beta: float, label_smoothing: float) -> Tensor:
     """Provably robust DPO: an unbiased estimate of the clean loss when that share of labels is flipped.
 
-    ``[-(1 - e) log sigmoid(beta m) + e log sigmoid(-beta m)] / (1 - 2e)`` (arXiv:2403.00409, eq. 13).
+    ``[-(1 - e) log sigmoid(beta m) + e log sigmoid(-beta m)] / (1 - 2e)`` (arXiv:2403.00409, section 3.1).
     """
     scaled = beta * margin_P
     noisy = -(1 - label_smoothing) * F.logsigmoid(scaled) + label_smoothing * F.logsigmoid(-scaled)
@@ -45,7 +45,10 @@ def robust(margin_P: Tensor, *, beta: float, label_smoothing: float) -> Tensor:
 
 
 def hinge(margin_P: Tensor, *, beta: float) -> Tensor:
-    """SLiC's hinge on the DPO margin: ``relu(1 - beta * margin)`` (arXiv:2305.10425; arXiv:2309.06657, eq. 4)."""
+    """SLiC's hinge on the DPO margin: ``relu(1 - beta * margin)`` (arXiv:2305.10425; arXiv:2309.06657, eq. 10).
+
+    ``1 / beta`` is the margin of log-ratios beyond which a pair has no gradient.
+    """
     return torch.relu(1 - beta * margin_P)
 
 
@@ -63,17 +66,17 @@ def ipo(mean_margin_P: Tensor, *, beta: float) -> Tensor:
 def apo_zero(chosen_P: Tensor, rejected_P: Tensor, *, beta: float) -> Tensor:
     """Anchored preference optimisation, zero: chosen up, rejected down, each against the reference.
 
-    ``(1 - sigmoid(beta r_w)) + sigmoid(beta r_l)`` with ``r`` the log-ratios (arXiv:2408.06266, eq. 5).
+    ``(1 - sigmoid(beta r_w)) + sigmoid(beta r_l)`` with ``r`` the log-ratios (arXiv:2408.06266, eq. 7, plus 1).
     """
-    return 1 - torch.sigmoid(beta * chosen_P) + torch.sigmoid(beta * rejected_P)
+    return torch.sigmoid(-beta * chosen_P) + torch.sigmoid(beta * rejected_P)  # 1 - sigmoid loses its tail
 
 
 def apo_down(chosen_P: Tensor, rejected_P: Tensor, *, beta: float) -> Tensor:
     """Anchored preference optimisation, down: both down, rejected more (for pairs worse than the model).
 
-    ``sigmoid(beta r_w) + 1 - sigmoid(beta (r_w - r_l))`` (arXiv:2408.06266, eq. 6).
+    ``sigmoid(beta r_w) + 1 - sigmoid(beta (r_w - r_l))`` (arXiv:2408.06266, eq. 8, plus 1).
     """
-    return torch.sigmoid(beta * chosen_P) + 1 - torch.sigmoid(beta * (chosen_P - rejected_P))
+    return torch.sigmoid(beta * chosen_P) + torch.sigmoid(-beta * (chosen_P - rejected_P))
 
 
 def simpo(mean_chosen_P: Tensor, mean_rejected_P: Tensor, *, beta: float, gamma: float) -> Tensor:
@@ -88,10 +91,11 @@ def simpo(mean_chosen_P: Tensor, mean_rejected_P: Tensor, *, beta: float, gamma:
 
 
 def log_odds(mean_chosen_P: Tensor, mean_rejected_P: Tensor) -> Tensor:
-    """Log of the odds ratio of two length-normalised likelihoods (arXiv:2403.07691, eq. 4).
+    """Log of the odds ratio of two length-normalised likelihoods (arXiv:2403.07691, eqs. 4 and 5).
 
     ``(a_w - a_l) - (log(1 - e^a_w) - log(1 - e^a_l))``, with a ``log(1 - e^a)`` that is exact in fp32 down to
-    ``a = -1e-7``, where ``a`` is clamped: the naive form is minus infinity from about -1e-8 on.
+    ``a = -1e-7``, where ``a`` is clamped: the naive form is minus infinity from about -3e-8 on. The gradient
+    ``1 / (1 - e^a)`` grows without bound as an answer becomes certain; beyond the clamp it is 0.
     """
     chosen, rejected = mean_chosen_P.clamp(max=-1e-7), mean_rejected_P.clamp(max=-1e-7)
     return (chosen - rejected) - (log1mexp(chosen) - log1mexp(rejected))

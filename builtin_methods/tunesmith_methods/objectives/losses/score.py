@@ -1,4 +1,4 @@
-"""Losses on scalar scores of a reward model: one value per prompt, fp32."""
+"""Losses on scalar scores of a reward model: one value per pair of answers, fp32."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def bradley_terry(difference: Tensor, *, margin: Tensor | float = 0.0, label_smo
 
 
 def centering(first: Tensor, second: Tensor) -> Tensor:
-    """``(r_w + r_l)^2``: keeps the scores around zero, which the preference alone leaves open (arXiv:2312.09244)."""
+    """``(r_w + r_l)^2``: keeps scores around zero, which preferences alone leave open (arXiv:2312.09244, eq. 2)."""
     return (first + second) ** 2
