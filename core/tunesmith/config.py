@@ -18,7 +18,7 @@ from tunesmith.components import Component, Method, Source
 from tunesmith.errors import ConfigError, ResourceError, TunesmithError, did_you_mean, nearest
 from tunesmith.explain import Location, Nested, UnknownSetting, explain
 from tunesmith.fieldtypes import field_type, from_text, plain
-from tunesmith.plugins import BLOCK_VARIABLE, Registry
+from tunesmith.plugins import BLOCK_VARIABLE, Registry, article
 from tunesmith.runfile import key_line, parse_value, read_run_file
 from tunesmith.settings import RunSettings
 
@@ -114,7 +114,7 @@ def _split(kind: str, spec: Any) -> tuple[str, dict[str, Any]]:
     if isinstance(spec, Mapping) and isinstance(spec.get("name"), str):
         return spec["name"], {str(key): value for key, value in spec.items() if key != "name"}
     raise ConfigError(
-        f"a {kind} is written as its name or as {{name: ..., settings}}, not as {spec!r}",
+        f"{article(kind)} is written as its name or as {{name: ..., settings}}, not as {spec!r}",
         fix=f"see `tunesmith list {kind}`",
     )
 

@@ -82,6 +82,11 @@ def canonical(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
+def article(noun: str) -> str:
+    """``an objective``, ``a method``."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 class Registry:
     """All plugins of this process and the components they registered."""
 
@@ -136,7 +141,7 @@ class Registry:
         blocked = [p.name for p in self.plugins if p.status == "blocked"]
         why = [f"known: {', '.join(known) or 'none'}"]
         if other:
-            why.append(f"{bare!r} is a {other[0]}")
+            why.append(f"{bare!r} is {article(other[0])}")
         if blocked:
             why.append(f"blocked plugins: {', '.join(blocked)}")
         if broken:

@@ -14,7 +14,7 @@ from tunesmith.cli.listing import check_kind, kind_named
 from tunesmith.components import KINDS, Component, Method, Settings
 from tunesmith.errors import ConfigError, did_you_mean
 from tunesmith.fieldtypes import field_type, help_texts, plain
-from tunesmith.plugins import Registry
+from tunesmith.plugins import Registry, article
 from tunesmith.settings import RunSettings
 
 
@@ -50,7 +50,7 @@ def find(registry: Registry, name: str, kind: str | None) -> type[Component]:
         return registry.get(kinds[0], name)
     if kinds:
         raise ConfigError(
-            f"{name!r} is a {' and a '.join(kinds)}", fix=f"write {' or '.join(f'{k}/{name}' for k in kinds)}"
+            f"{name!r} is {' and '.join(map(article, kinds))}", fix=f"write {' or '.join(f'{k}/{name}' for k in kinds)}"
         )
     known = {known for k in KINDS for known in registry.names(k)}
     broken = [f"{plugin.name}: {plugin.cause}" for plugin in registry.plugins if plugin.status == "broken"]
