@@ -18,7 +18,6 @@ from tunesmith.components import (
     Generator,
     Method,
     Objective,
-    OfflineMethod,
     ParamGroup,
     Preset,
     Reward,
@@ -41,14 +40,30 @@ from tunesmith.errors import (
     did_you_mean,
     nearest,
 )
-from tunesmith.examples import Completion, Conversation, Demonstration, Example, Text
+from tunesmith.examples import (
+    Answer,
+    Comparison,
+    Completion,
+    Conversation,
+    Demonstration,
+    Example,
+    Judged,
+    Message,
+    Passage,
+    Preference,
+    Ranking,
+    Text,
+    Unpaired,
+)
 from tunesmith.hookspecs import hookimpl
 from tunesmith.inputs import Loss, PairLogps, RankedScores, ReferencedPairLogps, TokenLogps, UnpairedLogps
+from tunesmith.offline import OfflineMethod, ReferencedMethod
 
 __version__ = "0.1.0"
 
 __all__ = [
     "KINDS",
+    "Answer",
     "AnyFormat",
     "AnyObjective",
     "AnyScheduler",
@@ -56,6 +71,7 @@ __all__ = [
     "AnyTracker",
     "BadField",
     "Card",
+    "Comparison",
     "Completion",
     "Component",
     "ConfigError",
@@ -67,14 +83,20 @@ __all__ = [
     "DivergedError",
     "Example",
     "Generator",
+    "Judged",
     "Loss",
+    "Message",
     "Method",
     "Objective",
     "OfflineMethod",
     "PairLogps",
     "ParamGroup",
+    "Passage",
+    "Preference",
     "Preset",
     "RankedScores",
+    "Ranking",
+    "ReferencedMethod",
     "ReferencedPairLogps",
     "ResourceError",
     "Reward",
@@ -90,6 +112,7 @@ __all__ = [
     "Tracker",
     "TrackerSession",
     "TunesmithError",
+    "Unpaired",
     "UnpairedLogps",
     "did_you_mean",
     "hookimpl",

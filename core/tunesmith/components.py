@@ -289,6 +289,8 @@ class Method(Component):
     presets: ClassVar[Mapping[str, Preset]] = {}
     starts_from_config: ClassVar[bool] = False
     """True when a model folder without weights is meant: the model is then initialised at random."""
+    head: ClassVar[Literal["lm", "score"]] = "lm"
+    """What the policy puts out: token probabilities, or one score of a whole answer."""
 
     objective: AnyObjective
 
@@ -324,9 +326,33 @@ class Method(Component):
             ParamGroup("vectors", [p for p in trainable if p.ndim < 2], weight_decay=False),
         ]
 
+    def started(self, ctx: Context, trees: Iterable[Tree]) -> None:
+        """Called before the first step of a new run with all training trees; what is found out goes to ``ctx.state``.
+
+        Not called when a run goes on, nor for streamed sources.
+        """
+
+    def resumed(self, ctx: Context) -> None:
+        """Called when ``ctx.state`` was restored from a checkpoint."""
+
+    def arrange(self, trees: Sequence[Tree]) -> Sequence[Tree]:
+        """Rebuild the trees of a step before they are shared among processes; a pure function of the whole batch."""
+        return trees
+
     def collect(self, batch: Batch, ctx: Context) -> Batch:
-        """Without gradient, once per optimizer step: whatever needs the whole batch."""
+        """Without gradient, once per optimizer step, on this process's share: references, rollouts, advantages.
+
+        No collective may be called in it; what is needed of the other processes goes through `totals`.
+        """
         return batch
+
+    def totals(self, batch: Batch) -> Mapping[str, float]:
+        """Numbers of this process's share that `forward` needs of the whole step.
+
+        They are summed over processes; `forward` finds the sums in ``batch.totals``. The names must be the same on
+        every process.
+        """
+        return {}
 
     @abstractmethod
     def forward(self, models: Models, batch: Batch) -> Any:
@@ -339,14 +365,6 @@ class Method(Component):
     def after_eval(self, ctx: Context, losses: Mapping[str, float]) -> Mapping[str, float]:
         """Called with the held-out loss (nats per token) of every evaluation set; return metrics."""
         return {}
-
-
-class OfflineMethod(Method):
-    """A method that trains on what the rows hold; `forward` scores the policy's tokens."""
-
-    def forward(self, models: Models, batch: Batch) -> Any:
-        """The policy's log-probabilities of the trained tokens."""
-        return models.policy.token_logps(batch)
 
 
 # ---------------------------------------------------------------------------------------------- around a run

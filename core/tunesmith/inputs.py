@@ -19,10 +19,12 @@ class Loss:
     Attributes:
         total: ``[]`` fp32, the sum over units, with gradient.
         metrics: each ``[]``, a sum over the same units, without gradient.
+        means: sums that have a count of their own (of one class, say): ``(sum, count)``, each ``[]``.
     """
 
     total: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    means: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ class PairLogps:
     rejected: Tensor
     chosen_tokens: Tensor
     rejected_tokens: Tensor
-    tokens_per_pair: float
+    tokens_per_pair: Tensor | float
 
 
 @dataclass(slots=True)

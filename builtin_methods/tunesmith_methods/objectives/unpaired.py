@@ -31,16 +31,13 @@ class KTO(Objective):
         rewards = self.beta * ratios.detach()
         up, down = x.desirable.to(rewards), (~x.desirable).to(rewards)
         saturated = (self.beta * (ratios.detach() - self.baseline(x))).abs() > 4
-        metrics = {
-            "sum/rewards/chosen": (rewards * up).sum(),
-            "sum/rewards/rejected": (rewards * down).sum(),
-            "sum/logps/chosen": (x.logps.detach() * up).sum(),
-            "sum/logps/rejected": (x.logps.detach() * down).sum(),
-            "count/chosen": up.sum(),
-            "count/rejected": down.sum(),
-            "saturated": saturated.float().sum(),
+        means = {
+            "rewards/chosen": ((rewards * up).sum(), up.sum()),
+            "rewards/rejected": ((rewards * down).sum(), down.sum()),
+            "logps/chosen": ((x.logps.detach() * up).sum(), up.sum()),
+            "logps/rejected": ((x.logps.detach() * down).sum(), down.sum()),
         }
-        return Loss(values.sum(), metrics)
+        return Loss(values.sum(), {"saturated": saturated.float().sum()}, means)
 
 
 class APOZeroUnpaired(KTO):

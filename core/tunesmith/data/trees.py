@@ -85,10 +85,12 @@ class Batch:
     Attributes:
         trees: N trees.
         columns: name to a tensor whose first dimension is N; `split` takes the rows along.
+        totals: sums over the whole optimizer step, the same in every part.
     """
 
     trees: Sequence[Tree]
     columns: Mapping[str, Tensor] = field(default_factory=dict)
+    totals: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.trees)
@@ -111,6 +113,10 @@ class Batch:
         rows = list(indices)
         columns = {name: column[rows] for name, column in self.columns.items()}
         return replace(self, trees=[self.trees[i] for i in rows], columns=columns)
+
+    def with_columns(self, **columns: Tensor) -> Batch:
+        """The same trees with more columns."""
+        return replace(self, columns={**self.columns, **columns})
 
     def split(self, micro_tokens: int) -> Iterator[Batch]:
         """Parts of at most ``micro_tokens`` tokens (a longer tree is a part of its own), by best fit."""

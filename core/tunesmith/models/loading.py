@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from tunesmith.errors import ConfigError, ResourceError, nearest
 from tunesmith.settings import RunSettings
 
 log = logging.getLogger(__name__)
+SCORE_HEAD = "score.weight"
 MOST_PADDING_ROWS = 128
 """A config may round its vocabulary up by less than this; a larger surplus would be logits computed for nothing."""
 DROPOUT_ATTRIBUTES = ("dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "layerdrop")
@@ -79,7 +81,7 @@ def load_model(
         )
     switch_off_dropout(model)
     if settings.adapter != "none":
-        model = _adapted(model, settings, checkpoint)
+        model = _adapted(model, settings, checkpoint, score=method.head == "score")
     if settings.activation_checkpointing:
         _recompute_activations(model)
     model.config.use_cache = False
@@ -94,7 +96,7 @@ def _base(
     dtype: torch.dtype,
     checkpoint: Path | None,
 ) -> Any:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     source = str(checkpoint) if checkpoint is not None and settings.adapter == "none" else settings.model
     local = Path(source)
@@ -117,21 +119,37 @@ def _base(
         options["revision"] = settings.revision
     if settings.quantize != "none":
         options |= {"quantization_config": _quantization(settings, dtype), "device_map": {"": device}}
+    family, new = AutoModelForCausalLM, set[str]()
+    if method.head == "score":
+        family = AutoModelForSequenceClassification
+        options |= {"num_labels": 1, "pad_token_id": tokenizer.pad_token_id}
+        new = set() if checkpoint is not None and settings.adapter == "none" else {SCORE_HEAD}
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(source, output_loading_info=True, **options)
+        model, report = family.from_pretrained(source, output_loading_info=True, **options)
     except (OSError, ValueError) as error:
         raise ResourceError(
             f"cannot load the model {source!r}",
             why=str(error).strip().splitlines()[0][:300],
             fix="check the name; offline, give a local folder (see `tunesmith doctor`)",
         ) from None
-    if report["missing_keys"]:
+    missing = sorted(set(report["missing_keys"]) - new)
+    if new & set(report["missing_keys"]):
+        _start_score_head(model, settings.seed)
+    if missing:
         raise ResourceError(
-            f"the weights of {source!r} are not complete: {sorted(report['missing_keys'])[0]} is missing",
-            why=f"{len(report['missing_keys'])} tensors would start from random numbers",
+            f"the weights of {source!r} are not complete: {missing[0]} is missing",
+            why=f"{len(missing)} tensors would start from random numbers",
             fix="give a folder whose weights belong to its config.json",
         )
     return model
+
+
+def _start_score_head(model: Any, seed: int) -> None:
+    """Normal with standard deviation ``1 / sqrt(hidden + 1)`` (arXiv:2009.01325, appendix C)."""
+    weight = model.score.weight
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        weight.copy_(torch.randn(weight.shape, generator=generator) / math.sqrt(weight.shape[1] + 1))
 
 
 def has_weights(path: Path) -> bool:
@@ -185,7 +203,7 @@ def _quantization(settings: RunSettings, dtype: torch.dtype) -> Any:
     )
 
 
-def _adapted(model: Any, settings: RunSettings, checkpoint: Path | None) -> Any:
+def _adapted(model: Any, settings: RunSettings, checkpoint: Path | None, *, score: bool) -> Any:
     from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 
     if settings.quantize != "none":
@@ -200,7 +218,7 @@ def _adapted(model: Any, settings: RunSettings, checkpoint: Path | None) -> Any:
         lora_dropout=settings.lora_dropout,
         target_modules="all-linear" if targets == ("all-linear",) else list(targets),
         use_dora=settings.adapter == "dora",
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if score else "CAUSAL_LM",
     )
     try:
         return get_peft_model(model, config)

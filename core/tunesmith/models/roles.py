@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from tunesmith.components import Role
+from tunesmith.models.reference import Reference
 from tunesmith.scoring.scorer import Scorer
 
 
 class Models:
     """The models that a method declared. Asking for another role is an error of the method."""
 
-    def __init__(self, roles: dict[Role, Scorer]) -> None:
-        self._roles = roles
-
-    def _get(self, role: Role) -> Scorer:
-        if role not in self._roles:
-            raise LookupError(f"the method did not declare the role {role!r}; it has {sorted(self._roles)}")
-        return self._roles[role]
+    def __init__(self, policy: Scorer, reference: Reference | None = None) -> None:
+        self.policy = policy
+        self._reference = reference
 
     @property
-    def policy(self) -> Scorer:
-        """The model that is trained."""
-        return self._get("policy")
+    def reference(self) -> Reference:
+        """The frozen model that the policy is held against. Raises `LookupError` when it was not declared."""
+        if self._reference is None:
+            raise LookupError("the method did not declare the role 'reference'")
+        return self._reference
 
     @property
-    def reference(self) -> Scorer:
-        """The frozen model that the policy is held against."""
-        return self._get("reference")
+    def has_reference(self) -> bool:
+        """True where the method declared one."""
+        return self._reference is not None
+
+    @property
+    def scorers(self) -> list[Scorer]:
+        """Every model that computes, each once."""
+        scorers = [self.policy]
+        if self._reference is not None and self._reference.scorer not in (None, self.policy):
+            scorers.append(self._reference.scorer)
+        return scorers

@@ -21,6 +21,7 @@ class Context:
         groups: the live parameter groups; their ``lr_scale`` is read again at every step.
         state: JSON values and tensors by name, saved in every checkpoint and restored on resume. It must be the
             same on every process.
+        metrics: what the last step reported.
     """
 
     models: Models
@@ -29,3 +30,4 @@ class Context:
     step: int = 0
     groups: list[ParamGroup] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)

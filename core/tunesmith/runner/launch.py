@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tunesmith.components import Tracker
 from tunesmith.config import Layers, Run, resolve
+from tunesmith.data.corpus import Corpus
 from tunesmith.data.encoding import load_tokenizer
 from tunesmith.data.loading import LoadedData, iter_examples, load_data
 from tunesmith.data.sampler import TRAIN, Sampler
+from tunesmith.data.trees import Tree
 from tunesmith.errors import FOLDER_NOTE, ConfigError, TunesmithError
 from tunesmith.models.loading import check_exists, load_model, pick_device, pick_dtype
 from tunesmith.models.roles import Models
@@ -22,12 +26,15 @@ from tunesmith.plugins import Registry
 from tunesmith.runfile import read_run_file
 from tunesmith.runner import checkpoint, records
 from tunesmith.runner.context import Context
+from tunesmith.runner.evaluate import arranged
 from tunesmith.runner.loop import Trainer
 from tunesmith.runner.processes import Processes
 from tunesmith.runner.randomness import seed_everything
+from tunesmith.runner.references import make_reference
 from tunesmith.runner.signals import StopRequest
 from tunesmith.scoring.probe import choose
 from tunesmith.scoring.scorer import Scorer
+from tunesmith.scoring.scores import ScoreScorer
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
@@ -161,35 +168,69 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
     tokenizer = _tokenizer(run, registry, last)
     with processes.main_first():
         data = load_data(run, registry, tokenizer, output=output if processes.main else None)
-    sampler = Sampler(
+    sampler = _sampler(run, data)
+    device, dtype = processes.device, pick_dtype(settings, processes.device)
+    module = load_model(settings, method, tokenizer, device, dtype, last)
+    family = ScoreScorer if method.head == "score" else Scorer
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    policy = family(module, pad_id=pad_id, autocast=dtype == torch.bfloat16)
+    context = Context(Models(policy), tokenizer, sampler.total_steps)
+    policy.module = method.prepare(policy.module, context)
+    policy.micro_tokens = settings.micro_tokens
+    choose(policy)
+    processes.same(policy.module)
+    reference = make_reference(
+        method, settings, tokenizer, policy, dtype, processes, lambda: _all_trees(run, data), fresh=last is None
+    )
+    context.models = Models(policy, reference)
+    labels = [corpus.label for corpus in data.corpora]
+    seed_everything(settings.seed)
+    trainer = Trainer(run, registry, context, sampler, data.eval_sets, labels, processes, output)
+    if last is not None:
+        trainer.restore(last)
+    else:
+        method.started(context, _training_trees(data))
+    if processes.main:
+        _describe(run, data, policy, trainer, processes, output, registry)
+    with StopRequest() as stop, _tracking(trainer):
+        trainer.fit(stop)
+        return trainer.finish()
+
+
+def _sampler(run: Run, data: LoadedData) -> Sampler:
+    settings = run.settings
+    return Sampler(
         data.corpora,
         batch_size=settings.batch_size,
         seed=settings.seed,
         shuffle=settings.shuffle,
         epochs=settings.epochs,
         max_steps=settings.max_steps,
-        mixture=method.mixture,
+        mixture=run.method.mixture,
     )
-    device, dtype = processes.device, pick_dtype(settings, processes.device)
-    policy = Scorer(
-        load_model(settings, method, tokenizer, device, dtype, last),
-        pad_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
-        autocast=str(dtype) == "torch.bfloat16",
-    )
-    context = Context(Models({"policy": policy}), tokenizer, sampler.total_steps)
-    policy.module = method.prepare(policy.module, context)
-    choose(policy)
-    processes.same(policy.module)
-    labels = [corpus.label for corpus in data.corpora]
-    seed_everything(settings.seed)
-    trainer = Trainer(run, registry, context, sampler, data.eval_sets, labels, processes, output)
-    if last is not None:
-        trainer.restore(last)
-    if processes.main:
-        _describe(run, data, policy, trainer, processes, output, registry)
-    with StopRequest() as stop, _tracking(trainer):
-        trainer.fit(stop)
-        return trainer.finish()
+
+
+def _training_trees(data: LoadedData) -> Iterator[Tree]:
+    """Every training tree once, sources that are streamed left out."""
+    for corpus in data.corpora:
+        if isinstance(corpus, Corpus):
+            for i in range(len(corpus)):
+                yield corpus[i]
+
+
+def _all_trees(run: Run, data: LoadedData) -> Iterator[Tree]:
+    """Every tree that the run will score, as its method arranges them."""
+    streams = [corpus.label for corpus in data.corpora if not isinstance(corpus, Corpus)]
+    if streams:
+        raise ConfigError(
+            f"{streams[0]} is streamed, so the reference cannot be computed beforehand", fix="use --reference copy"
+        )
+    sampler = _sampler(run, data)
+    for step in range(sampler.total_steps):
+        yield from run.method.arrange(sampler.batch(step))
+    for corpus in data.eval_sets.values():
+        for trees in arranged(run.method, corpus):
+            yield from trees
 
 
 def _tokenizer(run: Run, registry: Registry, last: Path | None) -> Any:

@@ -31,6 +31,8 @@ from tunesmith.runner.step import Stepper, StepSums, Stopped
 
 log = logging.getLogger(__name__)
 SAVE_SECONDS = 1800.0
+REFERENCE = "reference/"
+"""Prefix under which the weights of a reference that has moved are saved."""
 
 
 @dataclass(slots=True)
@@ -91,6 +93,11 @@ class Trainer:
         state = checkpoint.load_state(folder / "trainer", self.optimizer, self.processes.device)
         self.sampler.restore(state["sampler"])
         self.context.step, self.context.state = state["step"], state["method"]
+        moved = [key for key in self.context.state if key.startswith(REFERENCE)]
+        if moved:
+            weights = {key.removeprefix(REFERENCE): self.context.state.pop(key) for key in moved}
+            self.context.models.reference.restore(weights)
+        self.method.resumed(self.context)
         self.tokens, self.trained, self.last_eval = state["tokens"], state["trained"], state["last_eval"]
         self.stepper.micro_tokens = min(self.stepper.micro_tokens, state["micro_tokens"])
         for group, scale in zip(self.context.groups, state["lr_scales"], strict=True):
@@ -98,9 +105,12 @@ class Trainer:
         self.info = RunInfo(self.output, self.method.name, self.info.settings, self.info.total_steps, self.context.step)
 
     def _state(self) -> dict[str, Any]:
+        models, moved = self.context.models, {}
+        if models.has_reference and models.reference.moved:
+            moved = {f"{REFERENCE}{name}": tensor for name, tensor in models.reference.state().items()}
         return {
             "step": self.context.step,
-            "method": self.context.state,
+            "method": {**self.context.state, **moved},
             "sampler": self.sampler.state(),
             "tokens": self.tokens,
             "trained": self.trained,
@@ -149,8 +159,9 @@ class Trainer:
     def _step(self, stop: StopRequest) -> None:
         started = time.perf_counter()
         step = self.context.step
-        whole = Batch(self.sampler.batch(step))
-        mine = self.method.collect(whole.take(self.processes.share(whole.trees)), self.context)
+        whole = Batch(self.method.arrange(self.sampler.batch(step)))
+        mine = whole.take(self.processes.share(whole.trees))
+        mine = self.stepper.collect(mine, self.context, stop)
         unit = self.method.objective.unit
         count, tokens, trained = self.processes.sum([mine.count(unit), mine.num_tokens, mine.count("token")])
         detailed = (step + 1) % self.settings.log_every == 0
@@ -165,7 +176,7 @@ class Trainer:
         self.context.step += 1
         self.tokens, self.trained = self.tokens + int(tokens), self.trained + int(trained)
         seconds = time.perf_counter() - started
-        metrics = {
+        self.context.metrics = metrics = {
             "loss": loss,
             "grad_norm": norm,
             "learning_rate": rate,
@@ -175,8 +186,8 @@ class Trainer:
             "tokens_per_s": tokens / seconds,
             "step_s": seconds,
             **self._details(sums, count),
-            **self.method.after_step(self.context),
         }
+        metrics.update(self.method.after_step(self.context))
         self._report(metrics)
         self._notify("tunesmith_step_ended", run=self.info, step=self.context.step, metrics=metrics)
 
@@ -206,6 +217,7 @@ class Trainer:
 
     def _details(self, sums: StepSums, count: float) -> dict[str, float]:
         details = {name: float(value) / count for name, value in sums.metrics.items()}
+        details |= {name: float(mean[0] / mean[1]) for name, mean in sums.means.items() if mean[1] > 0}
         if len(self.labels) > 1:
             given = sum(share.given for share in self.sampler.shares)
             for i, (label, share) in enumerate(zip(self.labels, self.sampler.shares, strict=True)):
@@ -224,8 +236,9 @@ class Trainer:
         if not self.eval_sets:
             return
         micro = self.stepper.micro_tokens
-        losses = evaluate(self.method, self.context.models, self.eval_sets, self.processes, micro)
-        metrics = {f"eval/{name}/loss": loss for name, loss in losses.items()}
+        results = evaluate(self.method, self.context, self.eval_sets, self.processes, micro)
+        losses = {name: values["loss"] for name, values in results.items()}
+        metrics = {f"eval/{name}/{key}": value for name, values in results.items() for key, value in values.items()}
         self._report({**metrics, **self.method.after_eval(self.context, losses)})
 
     def _report(self, metrics: Mapping[str, float]) -> None:

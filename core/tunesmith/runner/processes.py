@@ -6,7 +6,7 @@ Every process draws the same batch and takes its share of it; sums over processe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,6 +44,20 @@ class Processes:
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(tensor)
         return tensor.tolist()
+
+    def sum_named(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Sums by name over processes, each of which may have other names."""
+        everyone = self.gather(dict(values))
+        names = sorted({name for one in everyone for name in one})
+        return {name: sum(one.get(name, 0.0) for one in everyone) for name in names}
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, by rank, on every process."""
+        if self.count == 1:
+            return [value]
+        everyone: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(everyone, value)
+        return everyone
 
     def sum_tensors(self, tensors: Iterable[Tensor]) -> None:
         """In place: sum of every tensor over processes, many small ones in one exchange."""

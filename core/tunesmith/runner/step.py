@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from tunesmith.data.trees import Batch
 from tunesmith.errors import ResourceError
 from tunesmith.inputs import Loss, TokenLogps
 from tunesmith.models.roles import Models
+from tunesmith.runner.context import Context
 from tunesmith.runner.processes import Processes
 from tunesmith.runner.randomness import restore, snapshot
 from tunesmith.runner.signals import StopRequest
@@ -37,6 +38,7 @@ class StepSums:
     Attributes:
         total: of the objective.
         metrics: of the objective's metrics.
+        means: of its metrics that have a count of their own: sum and count.
         sources: by source index: summed ``-log p``, and number of tokens.
         tokens: top-1 hits and entropy of the scored tokens, where they were asked for.
     """
@@ -46,6 +48,7 @@ class StepSums:
     detailed: bool = False
     total: Tensor = field(init=False)
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    means: dict[str, Tensor] = field(default_factory=dict)
     sources: Tensor = field(init=False)
     tokens: dict[str, Tensor] = field(default_factory=dict)
 
@@ -61,6 +64,8 @@ class StepSums:
         self.total += loss.total
         for name, value in loss.metrics.items():
             self.metrics[name] = self.metrics.get(name, torch.zeros_like(self.total)) + value
+        for name, pair in loss.means.items():
+            self.means[name] = self.means.get(name, self.total.new_zeros(2)) + torch.stack(pair)
 
     def add_sources(self, batch: Batch, x: TokenLogps) -> None:
         """Add the tokens of one part to their sources."""
@@ -70,26 +75,23 @@ class StepSums:
         self.sources[1].index_add_(0, index, torch.ones_like(x.logps, dtype=torch.float64))
 
     def reduce(self, processes: Processes) -> None:
-        """Sum over processes."""
-        names = sorted(self.metrics)
-        stacked = [self.total, *(self.metrics[n] for n in names), *self.tokens.values(), *self.sources.flatten()]
-        summed = processes.sum([float(v) for v in stacked])
-        self.total.fill_(summed[0])
-        for name, value in zip(names, summed[1:], strict=False):
-            self.metrics[name].fill_(value)
-        rest = summed[1 + len(names) :]
-        for key, value in zip(self.tokens, rest, strict=False):
-            self.tokens[key].fill_(value)
-        flat = torch.tensor(rest[len(self.tokens) :], dtype=torch.float64, device=self.device)
-        self.sources.copy_(flat.view_as(self.sources))
+        """Sum over processes, in one exchange."""
+        parts = [self.total, *_by_name(self.metrics), *_by_name(self.means), *_by_name(self.tokens), self.sources]
+        summed = processes.sum(torch.cat([part.double().reshape(-1) for part in parts]).tolist())
+        start = 0
+        for part in parts:
+            piece = torch.tensor(summed[start : start + part.numel()], dtype=torch.float64, device=self.device)
+            part.copy_(piece.view_as(part))
+            start += part.numel()
+
+
+def _by_name(tensors: dict[str, Tensor]) -> list[Tensor]:
+    """In an order that all processes share."""
+    return [tensors[name] for name in sorted(tensors)]
 
 
 class Stepper:
-    """Computes the gradient of a step; halves the parts when memory runs out.
-
-    Attributes:
-        micro_tokens: tokens of a part at most, as it stands now.
-    """
+    """Computes the gradient of a step; halves the parts when memory runs out."""
 
     def __init__(
         self,
@@ -101,7 +103,32 @@ class Stepper:
         parameters: list[torch.nn.Parameter],
     ) -> None:
         self.method, self.models, self.processes = method, models, processes
-        self.micro_tokens, self.num_sources, self.parameters = micro_tokens, num_sources, parameters
+        self.num_sources, self.parameters = num_sources, parameters
+        self.micro_tokens = micro_tokens
+
+    @property
+    def micro_tokens(self) -> int:
+        """Tokens of a part at most, as it stands now; the same for all models."""
+        return self.models.policy.micro_tokens
+
+    @micro_tokens.setter
+    def micro_tokens(self, value: int) -> None:
+        for scorer in self.models.scorers:
+            scorer.micro_tokens = max(1, value)
+
+    def collect(self, batch: Batch, context: Context, stop: StopRequest) -> Batch:
+        """The method's `collect` and the sums over processes that its `forward` needs."""
+        done: list[Batch] = []
+
+        def work() -> None:
+            done[:] = [self.method.collect(batch, context)]
+
+        self._until_it_fits(batch, work, stop)
+        collected = done[0]
+        own = self.method.totals(collected)
+        names = sorted(own)
+        summed = self.processes.sum([own[name] for name in names])
+        return replace(collected, totals=dict(zip(names, summed, strict=True)))
 
     def gradient(self, batch: Batch, count: float, stop: StopRequest, detailed: bool) -> StepSums:
         """Leave the gradient of the mean over ``count`` units in the parameters, summed over processes.
@@ -114,18 +141,36 @@ class Stepper:
             Stopped: a process was asked to stop; the gradients are cleared.
             ResourceError: out of memory with one example at a time.
         """
+        box: list[StepSums] = []
+
+        def work() -> None:
+            box[:] = [StepSums(self.num_sources, self.processes.device, detailed)]
+            self._parts(batch, count, stop, box[0])
+
+        self._until_it_fits(batch, work, stop)
+        self.processes.sum_tensors(_gradients(self.parameters))
+        box[0].reduce(self.processes)
+        return box[0]
+
+    def _until_it_fits(self, batch: Batch, work: Callable[[], None], stop: StopRequest) -> None:
+        """Do the work; when memory runs out on any process, halve the parts on all and do it again."""
         while True:
             chance = snapshot()
-            sums = StepSums(self.num_sources, self.processes.device, detailed)
-            exhausted = self._parts(batch, count, stop, sums)
+            try:
+                work()
+                exhausted = False
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                exhausted = True
             alone = sum(1 for _ in batch.split(self.micro_tokens)) == len(batch)
             asked, full, smallest = self.processes.sum([stop.code > 0, exhausted, alone])
             if not asked and not full:
-                break
+                return
             self.clear()
+            restore(chance)
             if asked:
                 raise Stopped
-            restore(chance)
             if smallest == self.processes.count:
                 longest = max(tree.num_tokens for tree in batch.trees)
                 raise ResourceError(
@@ -133,24 +178,15 @@ class Stepper:
                     fix="try --activation-checkpointing, a smaller max_length, or --adapter lora",
                 )
             self._halve()
-        self.processes.sum_tensors(_gradients(self.parameters))
-        sums.reduce(self.processes)
-        return sums
 
-    def _parts(self, batch: Batch, count: float, stop: StopRequest, sums: StepSums) -> bool:
-        """Forward and backward of every part; True when memory ran out."""
+    def _parts(self, batch: Batch, count: float, stop: StopRequest, sums: StepSums) -> None:
+        """Forward and backward of every part, until a stop is asked for."""
         policy = self.models.policy
         loss_of = self._loss_of(sums)
-        try:
-            for part in batch.split(self.micro_tokens):
-                if stop.code:
-                    return False
-                sums.add(policy.backward(part, loss_of, count, sums.tokens))
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            return True
-        return False
+        for part in batch.split(self.micro_tokens):
+            if stop.code:
+                return
+            sums.add(policy.backward(part, loss_of, count, sums.tokens))
 
     def _loss_of(self, sums: StepSums) -> Callable[[Batch], Loss]:
         method, models, several = self.method, self.models, self.num_sources > 1
@@ -172,7 +208,7 @@ class Stepper:
     def _halve(self) -> None:
         if self.processes.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.micro_tokens = max(1, self.micro_tokens // 2)
+        self.micro_tokens //= 2
         log.warning("out of memory; micro_tokens is now %d and the step is redone", self.micro_tokens)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tunesmith.data.trees import Batch, Branch, Tree
 from tunesmith.scoring import attention
 from tunesmith.scoring.scorer import Path, Scorer, base_of, without_dropout
+from tunesmith.scoring.scores import ScoreScorer
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}
 """Largest difference of log-probabilities that rounding explains; crossing a document border moves them by more."""
@@ -28,7 +29,7 @@ def choose(scorer: Scorer) -> None:
     reasons = []
     with torch.no_grad(), without_dropout(scorer.module):
         scorer.path = "stock"
-        wanted = [_isolated(scorer, tree) for tree in batch.trees]
+        wanted = _stock(scorer, batch)
         for path in FALLBACK_ORDER:
             problem = _try(scorer, path, batch, wanted, tolerance)
             if problem is None:
@@ -62,16 +63,18 @@ def probe_batch(model: nn.Module) -> Batch:
     )
 
 
-def _isolated(scorer: Scorer, tree: Tree) -> Tensor:
+def _stock(scorer: Scorer, batch: Batch) -> Tensor:
     """The stock forward on every branch alone: no padding, no neighbours."""
-    parts = [Batch([Tree(tree.trunk, (branch,))]) for branch in tree.branches]
+    if isinstance(scorer, ScoreScorer):
+        return scorer.stock_scores(batch)
+    parts = [Batch([Tree(tree.trunk, (branch,))]) for tree in batch.trees for branch in tree.branches]
     return torch.cat([scorer.token_logps(part).logps for part in parts])
 
 
-def _try(scorer: Scorer, path: Path, batch: Batch, wanted: list[Tensor], tolerance: float) -> str | None:
+def _try(scorer: Scorer, path: Path, batch: Batch, wanted: Tensor, tolerance: float) -> str | None:
     """Why a path is not exact for this model, or ``None``."""
     model = scorer.language_model
-    if type(model.get_output_embeddings()) is not nn.Linear:
+    if not isinstance(scorer, ScoreScorer) and type(model.get_output_embeddings()) is not nn.Linear:
         return f"its head is a {type(model.get_output_embeddings()).__name__}, not a plain linear map"
     if path == "packed":
         attention.register()
@@ -80,12 +83,12 @@ def _try(scorer: Scorer, path: Path, batch: Batch, wanted: list[Tensor], toleran
             return "its attention cannot be replaced"
     scorer.path = path
     try:
-        found = scorer.token_logps(batch).logps
+        found = scorer.scores(batch) if isinstance(scorer, ScoreScorer) else scorer.token_logps(batch).logps
     except LookupError as error:
         return str(error)
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
-    difference = (found - torch.cat(wanted)).abs().max().item()
+    difference = (found - wanted).abs().max().item()
     if not difference <= tolerance:
         return f"log-probabilities differ by {difference:.1e} from the stock forward (at most {tolerance:.0e})"
     return None

@@ -17,8 +17,9 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from tunesmith.data.trees import Batch
+from tunesmith.data.trees import Batch, best_fit
 from tunesmith.inputs import Loss, TokenLogps
+from tunesmith.numerics import sum_by
 from tunesmith.scoring import attention
 from tunesmith.scoring.head import Head, Sink
 from tunesmith.scoring.layout import Layout, Padded, pack, pad
@@ -65,6 +66,7 @@ class Scorer:
         self.module, self.pad_id, self.autocast = module, pad_id, autocast
         self.path: Path = "stock"
         self.why = ""
+        self.micro_tokens = 4096
         self._staged: Staged | None = None
         self._head: Head | None = None
 
@@ -95,6 +97,19 @@ class Scorer:
         hidden, layout = self._hidden(batch)
         logps = hidden if self.path == "stock" else self.head.logps(hidden, layout.target_S)
         return TokenLogps(logps, layout.branch_S, layout.num_branches)
+
+    def branch_sums(self, batch: Batch) -> Tensor:
+        """Without gradient, part by part: ``[N, G]`` fp32 summed log-probabilities of every branch.
+
+        All trees must have the same number of branches.
+        """
+        branches = len(batch.trees[0].branches)
+        sums = torch.zeros(len(batch), branches, device=self.device)
+        with torch.no_grad():
+            for rows in best_fit([tree.num_tokens for tree in batch.trees], self.micro_tokens):
+                x = self.token_logps(Batch([batch.trees[i] for i in rows]))
+                sums[rows] = sum_by(x.logps, x.branches, x.num_branches).view(-1, branches)
+        return sums
 
     def _hidden(self, batch: Batch) -> tuple[Tensor, Layout | Padded]:
         """``[S, H]`` hidden states that predict the scored tokens; on the stock path ``[S]`` log-probabilities."""
@@ -154,7 +169,7 @@ class Scorer:
         if self.path == "stock":
             loss = loss_of(part)
             (loss.total / count).backward()  # type: ignore[no-untyped-call]
-            return Loss(loss.total.detach(), loss.metrics)
+            return Loss(loss.total.detach(), loss.metrics, loss.means)
         hidden, layout = self._hidden(part)
         gradient = torch.zeros_like(hidden) if hidden.requires_grad else None
         rows = hidden.detach()
@@ -168,14 +183,22 @@ class Scorer:
                 loss = loss_of(part.take(indices))
                 (loss.total / count).backward()  # type: ignore[no-untyped-call]
                 total.total += loss.total.detach()
-                for name, value in loss.metrics.items():
-                    total.metrics[name] = total.metrics.get(name, 0) + value.detach()
+                merge(total, loss)
         finally:
             self._staged = None
             self.head.release()
         if gradient is not None:
             hidden.backward(gradient)  # type: ignore[no-untyped-call]
         return total
+
+
+def merge(total: Loss, part: Loss) -> None:
+    """Add the metrics of a part to those of the whole."""
+    for name, value in part.metrics.items():
+        total.metrics[name] = total.metrics.get(name, 0) + value.detach()
+    for name, (value, count) in part.means.items():
+        before = total.means.get(name, (0, 0))
+        total.means[name] = (before[0] + value.detach(), before[1] + count.detach())
 
 
 def _chunks(bounds: list[int], rows: int) -> Iterator[range]:
