@@ -19,6 +19,8 @@ Message = Mapping[str, Any]
 
 ``weight`` 0 marks an assistant message that is not trained on, as chat services write it.
 """
+Passage = str | Sequence[Message]
+"""A prompt or an answer: plain text, or the messages of a chat."""
 
 
 class Example(ABC):
@@ -66,3 +68,87 @@ class Conversation(Demonstration):
     def encode(self, encoder: Encoder) -> Tree:
         """Everything before the first trained token as the trunk, the rest as its branch."""
         return encoder.conversation(self.messages, self.tools)
+
+
+# ---------------------------------------------------------------------------------------------- judged answers
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and what is said of it.
+
+    Attributes:
+        name: what error messages call it.
+        passage: text, or messages that begin and end with the assistant's.
+        value: higher is better.
+    """
+
+    name: str
+    passage: Passage
+    value: float
+
+
+class Judged(Example):
+    """A prompt with answers that somebody judged; the prompt is the trunk and every answer is a branch.
+
+    Prompt and answers are either all text or all messages. Text ends with the end-of-text token, an answer in messages
+    with the token that ends the assistant's turn; every token that the assistant writes in an answer is trained on.
+    """
+
+    prompt: Passage
+    tools: Sequence[Mapping[str, Any]] | None = None
+    margin: float = 0.0
+
+    @abstractmethod
+    def answers(self) -> Sequence[Answer]:
+        """The answers, in the order of the branches."""
+
+    def encode(self, encoder: Encoder) -> Tree:
+        """The prompt and a branch for every answer, which tell good and bad ones apart."""
+        return encoder.judged(self)
+
+
+class Comparison(Judged):
+    """A prompt with two or more answers, of which some are better than others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preference(Comparison):
+    """A prompt with a better and a worse answer; ``margin``: by how much the better one should win, 0 or more."""
+
+    prompt: Passage
+    chosen: Passage
+    rejected: Passage
+    margin: float = 0.0
+    tools: Sequence[Mapping[str, Any]] | None = None
+
+    def answers(self) -> Sequence[Answer]:
+        """The chosen answer (1) and the rejected one (0)."""
+        return Answer("chosen", self.chosen, 1.0), Answer("rejected", self.rejected, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking(Comparison):
+    """A prompt with two or more answers and their scores, of which equal ones are not compared."""
+
+    prompt: Passage
+    completions: Sequence[Passage]
+    scores: Sequence[float]
+    tools: Sequence[Mapping[str, Any]] | None = None
+
+    def answers(self) -> Sequence[Answer]:
+        """The completions with their scores."""
+        pairs = enumerate(zip(self.completions, self.scores, strict=True))
+        return [Answer(f"completions[{i}]", passage, float(score)) for i, (passage, score) in pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired(Judged):
+    """A prompt with one answer that is good (True) or bad."""
+
+    prompt: Passage
+    completion: Passage
+    label: bool
+    tools: Sequence[Mapping[str, Any]] | None = None
+
+    def answers(self) -> Sequence[Answer]:
+        """The completion: 1 for good, 0 for bad."""
+        return (Answer("completion", self.completion, float(self.label)),)

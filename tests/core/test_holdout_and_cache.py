@@ -12,7 +12,7 @@ from tunesmith import DataError, ResourceError, plugins
 from tunesmith.config import Layers, resolve
 from tunesmith.data.encoding import Encoder, train_tokenizer
 from tunesmith.data.loading import held_out_keys, load_data
-from tunesmith.data.store import StoreWriter, open_store
+from tunesmith.data.store import DTYPES, StoreWriter, open_store
 from tunesmith.data.tokenization import chat_template
 
 SENTENCE = "the quick brown fox jumps over the lazy dog and runs into the forest"
@@ -240,7 +240,7 @@ def test_nothing_unfinished_stays_in_the_cache(load, write, cache):
     assert list(cache.iterdir()) == []
     load(write(documents(5)))
     [folder] = cache.iterdir()
-    assert sorted(p.suffix for p in folder.iterdir()) == [".json", *[".npy"] * 9]
+    assert sorted(p.suffix for p in folder.iterdir()) == [".json", *[".npy"] * len(DTYPES)]
     for path in folder.glob("*.npy"):
         np.load(path, allow_pickle=False)
 

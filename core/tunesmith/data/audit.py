@@ -124,7 +124,7 @@ def audit(
         for outcome in intake.outcomes(chain(sample, rows)):
             _add(found, outcome, keys)
             found.empty += _blank(renamed(outcome.row.data, spec.map), verdict.format.columns)
-            found.overlong += max_length is not None and outcome.tokens > max_length
+            found.overlong += max_length is not None and outcome.length > max_length
     except DataError as error:
         found.fault = error
     return found
@@ -134,8 +134,8 @@ def _add(found: Audit, outcome: Outcome, keys: set[int]) -> None:
     found.rows += 1
     found.skipped += outcome.status == "skipped"
     found.dropped += outcome.status == "dropped"
-    if outcome.tokens:
-        found.lengths.append(outcome.tokens)
+    if outcome.length:
+        found.lengths.append(outcome.length)
     elif outcome.example is not None and found.unit == "characters":
         found.lengths.append(sum(map(len, _texts(outcome.example))))
     if outcome.status == "bad":

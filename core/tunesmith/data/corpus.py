@@ -121,7 +121,7 @@ def tally(report: SourceReport, outcome: Outcome) -> None:
     setattr(report, name, getattr(report, name) + 1)
     if outcome.status in ("used", "dropped"):
         report.tokens_in += outcome.tokens
-        report.longest = max(report.longest, outcome.tokens)
+        report.longest = max(report.longest, outcome.length)
     if outcome.status == "dropped":
         report.tokens_dropped += outcome.tokens
     if outcome.status == "used":

@@ -7,6 +7,7 @@ token lies across a border. All parts of many rows go through the tokenizer toge
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunesmith.data.chat import ChatTemplate, TrainOn, Turn, checked_messages, checked_text
+from tunesmith.data.judged import conversation_of, join, written_as_text
 from tunesmith.data.tokenization import bos_prefix, load_tokenizer, train_tokenizer
 from tunesmith.data.trees import Branch, Ids, Mask, Tree
 from tunesmith.errors import ConfigError
-from tunesmith.examples import Completion, Conversation, Text
+from tunesmith.examples import Completion, Conversation, Judged, Text
 
 if TYPE_CHECKING:
     from tunesmith.examples import Example, Message
@@ -108,30 +110,68 @@ class Encoder:
             ValueError: naming the turn that is wrong or that the template cannot show.
             ConfigError: the tokenizer has no chat template, or cannot say where its tokens stand in the text.
         """
-        return self._tree(self._conversation(messages, tools))
+        return self._tree(self._conversation(messages, tools, self.train_on))
+
+    def judged(self, example: Judged) -> Tree:
+        """A prompt as the trunk and its answers as branches, each encoded as the answer of `completion` or the last
+        turns of `conversation`.
+
+        Raises:
+            ValueError: as these two, and for answers of different value that are the same tokens.
+            ConfigError: as `conversation`.
+        """
+        results = list(self._trees(self._judged(example)))
+        return _joined(example, results)
 
     # ------------------------------------------------------------------------------------------ many examples
     def encode_all(self, examples: Sequence[Example]) -> list[Tree | ValueError]:
         """The tree of every example, or the reason why it has none; in one pass through the tokenizer."""
-        results: list[Tree | ValueError | Draft] = []
+        plans: list[Tree | ValueError | Sequence[Draft]] = []
         for example in examples:
             try:
-                results.append(self._draft(example) or example.encode(self))
+                plans.append(self._drafts(example) or example.encode(self))
+            except ValueError as error:
+                plans.append(error)
+        drafts = [draft for plan in plans if isinstance(plan, Sequence) for draft in plan]
+        trees = self._trees(drafts)
+        results: list[Tree | ValueError] = []
+        for example, plan in zip(examples, plans, strict=True):
+            if not isinstance(plan, Sequence):
+                results.append(plan)
+                continue
+            try:
+                results.append(_joined(example, [next(trees) for _ in plan]))
             except ValueError as error:
                 results.append(error)
-        drafts = [result for result in results if isinstance(result, Draft)]
-        trees = self._trees(drafts)
-        return [next(trees) if isinstance(result, Draft) else result for result in results]
+        return results
 
-    def _draft(self, example: Example) -> Draft | None:
-        """Exact types only: a subclass may encode itself in a way of its own."""
+    def _drafts(self, example: Example) -> Sequence[Draft]:
+        """What is tokenised for an example; nothing where it encodes itself in a way of its own, as subclasses may."""
         if type(example) is Text:
-            return self._document(example.text)
+            return [self._document(example.text)]
         if type(example) is Completion:
-            return self._completion(example.prompt, example.completion)
+            return [self._completion(example.prompt, example.completion)]
         if type(example) is Conversation:
-            return self._conversation(example.messages, example.tools)
-        return None
+            return [self._conversation(example.messages, example.tools, self.train_on)]
+        if isinstance(example, Judged) and type(example).encode is Judged.encode:
+            return self._judged(example)
+        return []
+
+    def _judged(self, example: Judged) -> Sequence[Draft]:
+        answers = example.answers()
+        if written_as_text(example):
+            prompt = checked_text(example.prompt, "prompt", blank=True)
+            parts = [(answer.name, checked_text(answer.passage, answer.name)) for answer in answers]
+            return [Draft((Part(prompt, 0), Part(text, len(text)))) for _, text in parts]
+        drafts = []
+        for answer in answers:
+            try:
+                drafts.append(self._conversation(conversation_of(example.prompt, answer), example.tools, "all"))
+            except ValueError as error:
+                raise ValueError(f"prompt and {answer.name}: {error}") from None
+        if len({draft.parts[0].text for draft in drafts}) > 1:
+            raise ValueError("the chat template writes the prompt differently before each of the answers")
+        return drafts
 
     def _document(self, text: str) -> Draft:
         return Draft((Part(checked_text(text, "text"), len(text)),), whole=True)
@@ -140,7 +180,7 @@ class Encoder:
         checked_text(prompt, "prompt", blank=True)
         return Draft((Part(prompt, 0), Part(checked_text(completion, "completion"), len(completion))))
 
-    def _conversation(self, messages: Any, tools: Any) -> Draft:
+    def _conversation(self, messages: Any, tools: Any, train_on: TrainOn) -> Draft:
         if tools and not (isinstance(tools, (list, tuple)) and all(isinstance(tool, Mapping) for tool in tools)):
             raise ValueError("tools must be a list of JSON schemas")
         if not self.tokenizer.is_fast:
@@ -150,7 +190,7 @@ class Encoder:
                 fix="convert it to a fast tokenizer",
             )
         schemas = [dict(tool) for tool in tools] if tools else None
-        text, turns = self.chat.turns(checked_messages(messages), schemas, self.train_on)
+        text, turns = self.chat.turns(checked_messages(messages), schemas, train_on)
         checked_text(text, "conversation")
         starts = [0, *(turn.start for turn in turns)]
         ends = [*starts[1:], len(text)]
@@ -173,12 +213,13 @@ class Encoder:
             for draft in drafts
             for i, part in enumerate(draft.parts)
         ]
-        encoded: list[Encoded] = [([], [])] * len(parts)
+        known: dict[tuple[str, bool, bool], Encoded] = {}
         for cut in (False, True):
-            chosen = [k for k, (part, _) in enumerate(parts) if part.cut is cut and part.text]
-            results = self._tokenise([parts[k][0].text for k in chosen], [parts[k][1] for k in chosen], cut)
-            for k, result in zip(chosen, results, strict=True):
-                encoded[k] = result
+            # answers to one prompt share it: a text is tokenised once
+            texts = list(dict.fromkeys((part.text, go_on) for part, go_on in parts if part.cut is cut and part.text))
+            results = self._tokenise([text for text, _ in texts], [go_on for _, go_on in texts], cut)
+            known |= {(*text, cut): result for text, result in zip(texts, results, strict=True)}
+        encoded = [known.get((part.text, go_on, part.cut), ([], [])) for part, go_on in parts]
         following = iter(encoded)
         for draft in drafts:
             own = [next(following) for _ in draft.parts]
@@ -246,7 +287,7 @@ class Encoder:
         Raises:
             ValueError: the turn ends without such a token.
         """
-        count = sum(start < part.trained for start, _ in places)
+        count = bisect_left(places, part.trained, key=lambda place: place[0])
         if part.turn is None:
             return count
         end = count
@@ -287,6 +328,15 @@ class Encoder:
                 yield ids[self._num_trained(part, ids, places, frozenset(self._control)) - 1]
             except ValueError:
                 continue
+
+
+def _joined(example: Example, results: Sequence[Tree | ValueError]) -> Tree:
+    trees = []
+    for result in results:
+        if isinstance(result, ValueError):
+            raise result
+        trees.append(result)
+    return join(example, trees) if isinstance(example, Judged) else trees[0]
 
 
 def _cut(ids: Ids, mask: Mask, start: int | None) -> Tree:

@@ -142,7 +142,7 @@ class SourceReport:
         tokens_in: tokens of all rows that could be encoded.
         tokens: tokens of the used rows; one that a split repeats is counted once.
         trained: tokens of the used rows that are trained on.
-        longest: tokens of the longest row before it was cut, split or dropped.
+        longest: tokens of the longest text (a prompt and one answer) before it was cut, split or dropped.
         cached: True when the tokens were found in the cache.
         note: anything else to say.
     """

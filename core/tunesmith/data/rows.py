@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.components import DataFormat, Method, Row
 from tunesmith.data.chat import checked_messages, checked_text, trained_turns
 from tunesmith.data.detect import Taker, renamed
-from tunesmith.data.trees import Branch, Tree
-from tunesmith.examples import Completion, Conversation, Example, Text
+from tunesmith.data.judged import check_judged, indistinct
+from tunesmith.data.trees import Tree
+from tunesmith.examples import Completion, Conversation, Example, Judged, Text
 
 if TYPE_CHECKING:
     from tunesmith.data.encoding import Encoder
@@ -37,7 +38,9 @@ class Outcome:
         example: the typed row, where there is one.
         trees: what is trained on, each of at most ``max_length`` tokens; several when it was split.
         tokens: tokens of the row before it was cut, split or dropped.
+        length: tokens of the longest text in it (the prompt and one answer) before that.
         lost: tokens that truncation cut off.
+        blunted: True where truncation would remove the part in which answers differ.
     """
 
     row: Row
@@ -47,7 +50,9 @@ class Outcome:
     example: Example | None = None
     trees: tuple[Tree, ...] = ()
     tokens: int = 0
+    length: int = 0
     lost: int = 0
+    blunted: bool = False
 
     def refuse(self, reason: str) -> None:
         """Turn into a bad row."""
@@ -131,7 +136,7 @@ class Intake:
                 self._judge(outcome, result)
 
     def _judge(self, outcome: Outcome, tree: Tree) -> None:
-        tree.row, outcome.tokens = outcome.index, tree.num_tokens
+        tree.row, outcome.tokens, outcome.length = outcome.index, tree.num_tokens, tree.longest
         assert outcome.example is not None
         if not tree.num_scored:
             outcome.refuse(f"none of its {tree.num_tokens:,} tokens is trained on")
@@ -139,32 +144,43 @@ class Intake:
         reason = self.method.check(outcome.example, tree) if self.method else None
         if reason:
             outcome.refuse(reason)
-        elif self.max_length is None or tree.num_tokens <= self.max_length:
+        elif self.max_length is None or tree.longest <= self.max_length:
             outcome.trees = (tree,)
         else:
             self._shorten(outcome, tree, self.max_length)
 
     def _shorten(self, outcome: Outcome, tree: Tree, size: int) -> None:
-        long = f"{tree.num_tokens:,} tokens, more than max_length {size:,}"
+        several = len(tree.branches) > 1
+        long = f"{tree.longest:,} tokens, more than max_length {size:,}"
+        if several:
+            long = f"prompt and longest answer have {long}"
+        cut = truncate(tree, size)
+        outcome.blunted = several and bool(indistinct(cut.branches))
         if self.overlong == "drop":
             outcome.status = "dropped"
+        elif self.overlong == "split" and not len(tree.trunk) and not several:
+            outcome.trees = tuple(split(tree, size))
         elif self.overlong == "split":
-            if len(tree.trunk) or len(tree.branches) > 1:
-                outcome.refuse(f"{long}: it has a prompt, so it cannot be split (overlong: drop or truncate can)")
-            else:
-                outcome.trees = tuple(split(tree, size))
+            outcome.refuse(f"{long}: it has a prompt, so it cannot be split (overlong: drop or truncate can)")
         elif self.overlong == "truncate":
-            if len(tree.branches) > 1:
-                outcome.refuse(f"{long}: it has {len(tree.branches)} answers, so it cannot be truncated")
-                return
-            cut = truncate(tree, size)
-            if cut.num_scored:
-                outcome.trees, outcome.lost = (cut,), tree.num_tokens - cut.num_tokens
+            reason = _uncuttable(tree, cut, size)
+            if reason:
+                outcome.refuse(f"{long}: {reason}")
             else:
-                outcome.refuse(f"{long}: its prompt has {len(tree.trunk):,}, so nothing trained would be left")
+                outcome.trees, outcome.lost = (cut,), tree.num_tokens - cut.num_tokens
         else:
-            ways = "drop or truncate" if len(tree.trunk) or len(tree.branches) > 1 else "drop, truncate or split"
+            ways = "drop or truncate" if len(tree.trunk) or several else "drop, truncate or split"
             outcome.refuse(f"{long} (raise it, or say --overlong {ways})")
+
+
+def _uncuttable(tree: Tree, cut: Tree, size: int) -> str | None:
+    """Why a truncated tree must not be trained on."""
+    if not all(cut.scored(branch).any() for branch in cut.branches):
+        answer = "nothing trained" if len(tree.branches) == 1 else "nothing of an answer"
+        return f"its prompt has {len(tree.trunk):,}, so {answer} would be left"
+    if indistinct(cut.branches):
+        return "cutting the ends of its answers would remove the part in which they differ"
+    return None
 
 
 def check_example(example: Example | None) -> None:
@@ -176,13 +192,15 @@ def check_example(example: Example | None) -> None:
         checked_text(example.completion, "completion")
     elif type(example) is Conversation:
         trained_turns(checked_messages(example.messages), "all")
+    elif isinstance(example, Judged) and type(example).encode is Judged.encode:
+        check_judged(example)
 
 
 def truncate(tree: Tree, size: int) -> Tree:
-    """The first ``size`` tokens of a tree with one branch."""
-    [branch] = tree.branches
+    """A tree whose branches end ``size`` tokens after the trunk's first; a trunk is cut only where none is left."""
     room = max(0, size - len(tree.trunk))
-    return Tree(tree.trunk[:size], (Branch(branch.ids[:room], branch.mask[:room]),), tree.source, tree.row)
+    branches = tuple(replace(branch, ids=branch.ids[:room], mask=branch.mask[:room]) for branch in tree.branches)
+    return replace(tree, trunk=tree.trunk[:size], branches=branches)
 
 
 def split(tree: Tree, size: int) -> Iterator[Tree]:
@@ -195,7 +213,8 @@ def split(tree: Tree, size: int) -> Iterator[Tree]:
     while start < len(branch):
         trunk = branch.ids[max(0, start - 1) : start]
         end = start + size - len(trunk)
-        yield Tree(trunk, (Branch(branch.ids[start:end], branch.mask[start:end]),), tree.source, tree.row)
+        piece = replace(branch, ids=branch.ids[start:end], mask=branch.mask[start:end])
+        yield replace(tree, trunk=trunk, branches=(piece,))
         start = end
 
 

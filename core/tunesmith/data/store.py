@@ -24,6 +24,7 @@ from tunesmith.data.trees import Branch, Ids, Mask, Tree
 from tunesmith.errors import ResourceError
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 FLUSH = 1 << 20
 """Tokens that are kept in memory before they are written."""
 
@@ -42,6 +43,8 @@ class Store:
         scored: ``[n]`` int64, tokens of the tree that are trained on.
         rows: ``[n]`` int64, the row of the source that the tree was made of.
         keys: ``[n]`` uint64, the hash of what that row says.
+        values: ``[b]`` float64, what the row says of each branch.
+        margins: ``[n]`` float64, the margin of each tree.
     """
 
     ids: Ids
@@ -53,6 +56,8 @@ class Store:
     scored: Ints
     rows: Ints
     keys: npt.NDArray[np.uint64]
+    values: Floats
+    margins: Floats
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -62,12 +67,13 @@ class Store:
         starts, firsts = ends(self.lengths) - self.lengths, ends(self.counts) - self.counts
         tokens = _ranges(starts[indices], self.lengths[indices])
         branches = _ranges(firsts[indices], self.counts[indices])
-        per_tree = ("lengths", "trunks", "counts", "scored", "rows", "keys")
+        per_tree = ("lengths", "trunks", "counts", "scored", "rows", "keys", "margins")
         chosen = {name: np.array(getattr(self, name)[indices]) for name in per_tree}
         return Store(
             ids=np.array(self.ids[tokens]),
             mask=np.array(self.mask[tokens]),
             branches=np.array(self.branches[branches]),
+            values=np.array(self.values[branches]),
             **chosen,
         )
 
@@ -87,10 +93,11 @@ class Reader:
         last, count = int(self._branch_ends[i]), int(store.counts[i])
         at = int(store.trunks[i])
         trunk, branches = ids[:at], []
-        for size in store.branches[last - count : last].tolist():
-            branches.append(Branch(ids[at : at + size], mask[at : at + size]))
+        own = slice(last - count, last)
+        for size, value in zip(store.branches[own].tolist(), store.values[own].tolist(), strict=True):
+            branches.append(Branch(ids[at : at + size], mask[at : at + size], value))
             at += size
-        return Tree(trunk, tuple(branches), source, int(store.rows[i]))
+        return Tree(trunk, tuple(branches), source, int(store.rows[i]), float(store.margins[i]))
 
 
 def ends(lengths: Ints) -> Ints:
@@ -112,9 +119,14 @@ def concatenate(stores: Sequence[Store]) -> Store:
 
 
 # ---------------------------------------------------------------------------------------------- writing
-DTYPES: Mapping[str, Any] = {
-    item.name: {"ids": np.int32, "mask": np.bool_, "keys": np.uint64}.get(item.name, np.int64) for item in fields(Store)
+OTHERS: Mapping[str, Any] = {
+    "ids": np.int32,
+    "mask": np.bool_,
+    "keys": np.uint64,
+    "values": np.float64,
+    "margins": np.float64,
 }
+DTYPES: Mapping[str, Any] = {item.name: OTHERS.get(item.name, np.int64) for item in fields(Store)}
 
 
 class _Array:
@@ -191,6 +203,8 @@ class StoreWriter:
             pending["scored"].append(tree.num_scored)
             pending["rows"].append(tree.row)
             pending["keys"].append(key)
+            pending["values"] += [branch.value for branch in tree.branches]
+            pending["margins"].append(tree.margin)
             self._tokens += tree.num_tokens
         if self._tokens >= FLUSH:
             self._flush()

@@ -65,6 +65,11 @@ class Tree:
         return len(self.trunk) + sum(len(branch) for branch in self.branches)
 
     @property
+    def longest(self) -> int:
+        """Tokens of the trunk and the longest branch: the longest text that a model sees."""
+        return len(self.trunk) + max(len(branch) for branch in self.branches)
+
+    @property
     def num_scored(self) -> int:
         """Tokens that are trained on."""
         return sum(int(self.scored(branch).sum()) for branch in self.branches)

@@ -6,6 +6,7 @@ from tunesmith import DataFormat, hookimpl
 from tunesmith_plugins.formats.alpaca import Alpaca
 from tunesmith_plugins.formats.conversational import ConversationalPromptCompletion
 from tunesmith_plugins.formats.messages import Messages
+from tunesmith_plugins.formats.preference import PreferencePairs
 from tunesmith_plugins.formats.prompt_completion import PromptCompletion
 from tunesmith_plugins.formats.sharegpt import ShareGPT
 from tunesmith_plugins.formats.text import PlainText
@@ -14,4 +15,4 @@ from tunesmith_plugins.formats.text import PlainText
 @hookimpl
 def tunesmith_register_data_formats() -> list[type[DataFormat]]:
     """The formats of this package."""
-    return [Alpaca, ConversationalPromptCompletion, Messages, PlainText, PromptCompletion, ShareGPT]
+    return [Alpaca, ConversationalPromptCompletion, Messages, PlainText, PreferencePairs, PromptCompletion, ShareGPT]

@@ -100,8 +100,12 @@ def parsed(value: Any, where: str) -> Any:
 # ---------------------------------------------------------------------------------------------- chat
 def messages(row: Mapping[str, Any], column: str) -> list[dict[str, Any]]:
     """A required column of chat messages (``role``, ``content``, perhaps ``tool_calls``), checked one by one."""
-    items = as_list(required(row, column), column, "messages")
-    return [_message(item, f"{column}[{i}]") for i, item in enumerate(items)]
+    return as_messages(required(row, column), column)
+
+
+def as_messages(value: Any, where: str) -> list[dict[str, Any]]:
+    """The value, once it is known to be a list of chat messages."""
+    return [_message(item, f"{where}[{i}]") for i, item in enumerate(as_list(value, where, "messages"))]
 
 
 def _message(item: Any, where: str) -> dict[str, Any]:
