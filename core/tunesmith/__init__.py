@@ -30,6 +30,7 @@ from tunesmith.components import (
     Tracker,
     TrackerSession,
 )
+from tunesmith.converters import Conversion, Converter
 from tunesmith.errors import (
     ConfigError,
     DataError,
@@ -76,6 +77,8 @@ __all__ = [
     "Component",
     "ConfigError",
     "Conversation",
+    "Conversion",
+    "Converter",
     "DataError",
     "DataFormat",
     "DataSpec",

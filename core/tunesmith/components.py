@@ -25,6 +25,7 @@ from pydantic import (
 if TYPE_CHECKING:
     from torch import nn
 
+    from tunesmith.converters import Converter
     from tunesmith.data.trees import Batch, Tree
     from tunesmith.examples import Example
     from tunesmith.inputs import Loss
@@ -158,6 +159,17 @@ class DataFormat(Component):
 
         Raises `BadField` (or any `ValueError`) for a row that is wrong.
         """
+
+    converters: ClassVar[Sequence[type[Converter]]] = ()
+    """What makes examples of this format out of others; the first that takes an example is used."""
+
+    def to_row(self, example: Any) -> Mapping[str, Any]:
+        """The row that stands for an example of `produces`; a format that has no such method is only read."""
+        raise NotImplementedError(f"the format {self.name} is only read")
+
+    def for_conversion(self) -> DataFormat:
+        """The format to read rows with that are to be converted; it may take what must not be trained on as it is."""
+        return self
 
 
 class BadField(ValueError):
