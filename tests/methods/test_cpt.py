@@ -40,6 +40,23 @@ def test_forgetting_is_the_general_loss_less_the_one_before(train, texts, domain
         assert line["domain_gain"] == pytest.approx(evaluations[0]["eval/train/loss"] - line["eval/train/loss"])
 
 
+def test_forgetting_can_be_measured_on_evaluation_rows_of_ones_own(train, texts, domain, metrics):
+    run = train("cpt", "run", data=domain, replay_share=0, general_set="prose", domain_set="code",
+                eval_data=[{"path": domain, "label": "code"}, {"path": str(texts), "label": "prose"}],
+                **settings())  # fmt: skip
+    before, after = (line for line in metrics(run) if "forgetting" in line)
+    assert after["forgetting"] == pytest.approx(after["eval/prose/loss"] - before["eval/prose/loss"], abs=1e-12)
+    assert after["domain_gain"] == pytest.approx(before["eval/code/loss"] - after["eval/code/loss"], abs=1e-12)
+    assert after["domain_gain"] > 0
+
+
+def test_an_evaluation_set_that_is_not_there_is_refused(train, texts, domain):
+    with pytest.raises(ConfigError, match="no evaluation set 'prose'; did you mean 'pros'") as error:
+        train("cpt", "run", data=domain, replay_share=0, general_set="prose",
+              eval_data=[{"path": str(texts), "label": "pros"}], **settings())  # fmt: skip
+    assert "evaluation sets of this run: pros" in str(error.value.why)
+
+
 def test_the_general_loss_before_the_first_step_is_that_of_the_base(train, texts, metrics, tiny_model):
     """Computed again from the base model, document by document, without any of our code but the rows."""
     import json

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, model_validator
 
 import tunesmith
-from tunesmith import AnyObjective, AnyScheduler, Card, DataSpec, Method, OfflineMethod, Text, TokenLogps
+from tunesmith import (
+    AnyObjective,
+    AnyScheduler,
+    Card,
+    ConfigError,
+    DataSpec,
+    Method,
+    OfflineMethod,
+    Text,
+    TokenLogps,
+    did_you_mean,
+)
 
 if TYPE_CHECKING:
     from tunesmith.runner.context import Context
@@ -50,6 +61,10 @@ class CPT(OfflineMethod):
     """Share of the training tokens that is replay; 0 trains on the domain alone and only measures on replay."""
     replay_schedule: AnyScheduler | None = None
     """Multiplies replay_share over the run."""
+    general_set: str = "replay"
+    """Evaluation set that forgetting is measured on: held-out replay rows, or the label of an eval_data source."""
+    domain_set: str = "train"
+    """Evaluation set that domain_gain is measured on: held-out training rows, or the label of an eval_data source."""
 
     @model_validator(mode="after")
     def _replay_has_rows(self) -> CPT:
@@ -74,13 +89,22 @@ class CPT(OfflineMethod):
         """``forgetting`` (general loss now less that of the base) and ``domain_gain``, in nats per token.
 
         The losses before the first step are kept in the checkpointed state.
+
+        Raises:
+            ConfigError: `general_set` or `domain_set` was given, and there is no such set.
         """
         start = ctx.state.setdefault("loss_before", dict(losses))
         metrics = {}
-        if "replay" in losses and "replay" in start:
-            metrics["forgetting"] = losses["replay"] - start["replay"]
-        if "train" in losses and "train" in start:
-            metrics["domain_gain"] = start["train"] - losses["train"]
+        for metric, key, sign in (("forgetting", "general_set", 1.0), ("domain_gain", "domain_set", -1.0)):
+            name = getattr(self, key)
+            if name in losses and name in start:
+                metrics[metric] = sign * (losses[name] - start[name])
+            elif name != type(self).model_fields[key].default:
+                raise ConfigError(
+                    f"{key}: there is no evaluation set {name!r}{did_you_mean(name, losses)}",
+                    why=f"evaluation sets of this run: {', '.join(losses) or 'none'}",
+                    fix=f"write --eval-data '{{path: ..., label: {name}}}', or hold rows out with --holdout",
+                )
         return metrics
 
 
