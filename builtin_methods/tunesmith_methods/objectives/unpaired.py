@@ -24,6 +24,8 @@ class KTO(Objective):
 
     def __call__(self, x: Any) -> Loss:
         """Sum over answers of the class-weighted loss."""
+        import torch
+
         from .losses.unpaired import kto
 
         ratios = x.logps - x.reference
@@ -31,7 +33,9 @@ class KTO(Objective):
         rewards = self.beta * ratios.detach()
         up, down = x.desirable.to(rewards), (~x.desirable).to(rewards)
         saturated = (self.beta * (ratios.detach() - self.baseline(x))).abs() > 4
+        count = torch.tensor(float(len(rewards)), device=rewards.device)
         means = {
+            "kl": (self.baseline(x) * count, count),
             "rewards/chosen": ((rewards * up).sum(), up.sum()),
             "rewards/rejected": ((rewards * down).sum(), down.sum()),
             "logps/chosen": ((x.logps.detach() * up).sum(), up.sum()),

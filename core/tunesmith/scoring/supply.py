@@ -54,9 +54,8 @@ def _unpaired(models: Models, batch: Batch) -> UnpairedLogps:
     x = models.policy.token_logps(batch)
     logps = sum_by(x.logps, x.branches, x.num_branches)
     columns = batch.columns
-    return UnpairedLogps(
-        logps, columns["reference"], columns["desirable"], columns["weights"], columns["baseline"][:1].squeeze(0)
-    )
+    baseline = torch.tensor(max(0.0, batch.totals["mismatched"] / batch.totals["rows"]), device=logps.device)
+    return UnpairedLogps(logps, columns["reference"], columns["desirable"], columns["weights"], baseline)
 
 
 def _ranked(models: Models, batch: Batch) -> RankedScores:
