@@ -45,7 +45,8 @@ class Shared:
 
 def shared() -> Shared:
     """The options given so far to the command that is running."""
-    return click.get_current_context().find_root().ensure_object(Shared)
+    ctx = click.get_current_context(silent=True)  # none while a shell asks for completions
+    return ctx.find_root().ensure_object(Shared) if ctx else Shared()
 
 
 def plugin_options(command: _F) -> _F:

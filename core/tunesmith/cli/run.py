@@ -180,6 +180,7 @@ def execute(ctx: click.Context, target: Target, registry: Registry, params: Mapp
     """Resolve all settings, then print them (``--dry-run``) or start the run."""
     from tunesmith.config import Layers, resolve
 
+    _check_plugins(params["overrides"])
     translation = translate(given_aliases(params), given(ctx))
     layers = Layers(
         preset=params["preset"],
@@ -189,7 +190,6 @@ def execute(ctx: click.Context, target: Target, registry: Registry, params: Mapp
         flags={**translation.flags, **_plugin_settings(target)},
     )
     resolved = resolve(registry, target.method, layers)
-    _check_plugins(resolved)
     if is_main_process():
         for note in translation.notes:
             click.echo(note, err=True)
@@ -227,13 +227,14 @@ def _plugin_settings(target: Target) -> dict[str, Any]:
     return {"plugins": merged}
 
 
-def _check_plugins(resolved: Run) -> None:
-    """Plugins are loaded before settings are read, so these origins would come too late."""
-    origin = resolved.origins["plugins"]
-    if origin in ("environment", "--set", "preset", "method"):
+def _check_plugins(overrides: Sequence[str]) -> None:
+    """Plugins are loaded before other settings are read, so here they would come too late."""
+    late = [f"--set {text}" for text in overrides if text.partition("=")[0].partition(".")[0].strip() == "plugins"]
+    late += ["TUNESMITH_PLUGINS"] if "TUNESMITH_PLUGINS" in os.environ else []
+    if late:
         raise ConfigError(
             "plugins cannot be set there: they are loaded before it is read",
-            where=origin,
+            where=late[0],
             fix="use --plugin FILE and --no-plugin NAME, or `plugins:` in a run file",
         )
 

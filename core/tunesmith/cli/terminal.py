@@ -13,10 +13,10 @@ from typing import Any
 import click
 
 Look = Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
-NARROW = 24
+NARROW = 18
 """A wrapped column is never narrower than this."""
 WIDE = 20
-"""Cells longer than this do not widen their column."""
+"""First cells longer than this, or than half of it on a narrow terminal, have a line of their own."""
 
 
 def colour() -> bool | None:
@@ -70,9 +70,10 @@ def table(
     if not rows:
         return []
     body = [list(row) for row in ([header] if header else []) + list(rows)]
-    narrow = [[cell if len(cell) <= WIDE or i == wrap else "" for i, cell in enumerate(row)] for row in body]
-    sizes = [max(map(len, column)) for column in zip(*narrow, strict=True)]
     columns = width()
+    wide = WIDE if columns is None or columns >= 80 else WIDE // 2
+    sizes = [max(map(len, column)) for column in zip(*body, strict=True)]
+    sizes[0] = max((len(row[0]) for row in body if len(row[0]) <= wide), default=wide) if wrap else sizes[0]
     if columns:
         sizes[wrap] = min(sizes[wrap], max(NARROW, columns - indent - sum(sizes) + sizes[wrap] - 2 * (len(sizes) - 1)))
     lines: list[str] = []
