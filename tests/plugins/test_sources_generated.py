@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import pydoc_data.topics
 import re
 import sys
 from pathlib import Path
@@ -148,6 +149,15 @@ def test_parts_are_disjoint_and_whole(cls: type[PythonDocs] | type[PythonSource]
     assert 0 < len(names["test"]) < len(names["train"])
     assert [cls(part=part).label() for part in ("all", "test")] == [cls.name, f"{cls.name}-test"]
     assert len({cls(part=part).fingerprint() for part in names}) == 3
+
+
+def test_no_topic_stands_in_both_parts_under_two_names() -> None:
+    rows = content(PythonDocs(max_files=1))
+    topics = [(row["name"], row["text"]) for row in rows if row["name"].startswith("topic ")]
+    texts = [text for _, text in topics]
+    assert len(set(texts)) == len(texts)
+    assert topics == sorted(topics)
+    assert set(texts) == {text.strip() + "\n" for text in pydoc_data.topics.topics.values()}
 
 
 @pytest.mark.parametrize("cls", [PythonDocs, PythonSource])

@@ -15,7 +15,7 @@ from pydantic import Field
 from tunesmith import ResourceError, Row, Source
 from tunesmith_plugins.sources import stdlib
 
-REVISION = 1
+REVISION = 2
 """Grows when the same files give other rows."""
 NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -30,7 +30,7 @@ class PythonDocs(Source):
     name: ClassVar[str] = "python-docs"
 
     part: stdlib.Part = "all"
-    """all, or a tenth of the documents (test), or the others (train)."""
+    """all, or a tenth of the documents (test), or the others (train); python-source puts a module into the same part."""
     max_files: int | None = Field(default=None, ge=1)
     """Read the docstrings of at most this many modules."""
     seed: int = Field(default=0, ge=0)
@@ -64,7 +64,10 @@ def _topics() -> dict[str, str]:
         raise ResourceError("this Python carries no help topics (the package pydoc_data)", fix="use a full CPython")
     from pydoc_data.topics import topics
 
-    return {name: topics[name].strip() + "\n" for name in sorted(topics)}
+    first: dict[str, str] = {}
+    for name in sorted(topics):  # some are one text under two names, which would put it into both parts
+        first.setdefault(topics[name].strip() + "\n", name)
+    return {name: text for text, name in first.items()}
 
 
 def _module(name: str) -> str:

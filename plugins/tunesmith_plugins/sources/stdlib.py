@@ -54,6 +54,10 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def in_part(name: str, part: Part) -> bool:
-    """A tenth of all names, chosen by their hash, is the part test; the rest is train."""
+    """A tenth of all names, chosen by their hash, is the part test; the rest is train.
+
+    Names and not contents decide, so that the docstrings of a module and its source are in the same part: nothing of
+    the one part of either source stands in the other part of the other.
+    """
     digest = hashlib.sha256(name.encode()).digest()
     return part == "all" or (part == "test") == (int.from_bytes(digest[:4], "big") < TEST_SHARE * 2**32)
