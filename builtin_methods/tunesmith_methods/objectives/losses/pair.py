@@ -103,7 +103,7 @@ def log_odds(mean_chosen_P: Tensor, mean_rejected_P: Tensor) -> Tensor:
 
 def log1mexp(x: Tensor) -> Tensor:
     """``log(1 - e^x)`` for ``x < 0`` (Maechler 2012, eq. 7): each branch is used where it loses no digits."""
-    near_zero = x > -100
+    near_zero = x > -0.6931472
     safe_near = torch.where(near_zero, x, torch.full_like(x, -0.1))
     safe_far = torch.where(near_zero, torch.full_like(x, -1.0), x)
     return torch.where(near_zero, torch.log(-torch.expm1(safe_near)), torch.log1p(-torch.exp(safe_far)))
