@@ -30,7 +30,7 @@ class PythonDocs(Source):
     name: ClassVar[str] = "python-docs"
 
     part: stdlib.Part = "all"
-    """all, or a tenth of the documents (test), or the others (train); python-source puts a module into the same part."""
+    """all, or a tenth of the documents (test), or the others (train); a module is in the same part of python-source."""
     max_files: int | None = Field(default=None, ge=1)
     """Read the docstrings of at most this many modules."""
     seed: int = Field(default=0, ge=0)
