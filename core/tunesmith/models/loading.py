@@ -70,7 +70,7 @@ def load_model(
     """
     model = _base(settings, method, tokenizer, device, dtype, checkpoint)
     if settings.quantize == "none":
-        model.to(device)
+        _own_memory(model, device)
     rows = model.get_input_embeddings().weight.shape[0]
     highest = max(tokenizer.get_vocab().values())
     if highest >= rows:
@@ -228,6 +228,18 @@ def _adapted(model: Any, settings: RunSettings, checkpoint: Path | None, *, scor
             why=str(error).splitlines()[0][:300],
             fix="name linear modules of the model, or use all-linear",
         ) from None
+
+
+def _own_memory(model: nn.Module, device: torch.device) -> None:
+    """Move the weights to memory of their own.
+
+    Weights read from a file lie where the file puts them; matrix products round differently there than in memory
+    aligned by torch, and a run that goes on from a checkpoint would drift from one that never stopped.
+    """
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.data = torch.empty_like(parameter, device=device).copy_(parameter)
+    model.to(device)
 
 
 def _recompute_activations(model: nn.Module) -> None:

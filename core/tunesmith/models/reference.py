@@ -26,7 +26,6 @@ class Reference:
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.moved = False
-        scorer.module.requires_grad_(False)
 
     def branch_sums(self, batch: Batch) -> Tensor:
         """``[N, G]`` fp32 summed log-probabilities of every branch."""
