@@ -97,6 +97,31 @@ def test_check_of_several_sources_goes_on_after_one_that_cannot_be_read(data, wr
     assert out.splitlines()[-5] == "good" and out.splitlines()[-1] == "  no problems"
 
 
+def test_check_names_the_file_of_a_row_where_there_are_several(data, write, tmp_path, capsys):
+    folder = tmp_path / "many.jsonl"
+    folder.mkdir()
+    for name in ("one", "two"):
+        (folder / name).write_text('{"text": "x"}\n{"text": 5}\n')
+    plugin = tmp_path / "many.py"
+    text = Path(PLUGIN).read_text()
+    one_file = "for number, line in enumerate(self.path.read_text().splitlines(), start=1):"
+    assert one_file in text
+    plugin.write_text(
+        text.replace(one_file, "for file, number, line in self.lines():")
+        .replace("str(self.path), number)", "str(file), number)")
+        .replace(
+            "    def rows(self):",
+            (
+                "    def lines(self):\n        for file in sorted(self.path.iterdir()):\n"
+                "            for number, line in enumerate(file.read_text().splitlines(), start=1):\n"
+                "                yield file, number, line\n\n    def rows(self):"
+            ),
+        )
+    )
+    assert main(["data", "check", str(folder), "--plugin", str(plugin), "--no-plugin", "tunesmith"]) == 3
+    assert f"{folder}/one, row 2, {folder}/two, row 2" in capsys.readouterr().out
+
+
 def test_check_with_a_model_counts_tokens_and_over_long_rows(data, write, model):
     from transformers import AutoTokenizer
 

@@ -220,13 +220,15 @@ def test_refused_rows_are_listed_again_from_the_cache_but_never_forgiven_by_it(l
     assert {json.loads(line)["file"] for line in listed.read_text().splitlines()} == {other}
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "no meta"])
+@pytest.mark.parametrize("damage", ["cut", "shorter", "gone", "no meta"])
 def test_a_damaged_cache_is_built_again(load, write, cache, damage):
     path = write(documents(50))
     whole = trees(load(path).corpora[0])
     [folder] = cache.iterdir()
     if damage == "cut":
         (folder / "ids.npy").write_bytes((folder / "ids.npy").read_bytes()[:-4])
+    elif damage == "shorter":
+        np.save(folder / "ids.npy", np.load(folder / "ids.npy")[:-1])
     else:
         (folder / ("mask.npy" if damage == "gone" else "meta.json")).unlink()
     data = load(path)

@@ -1,4 +1,4 @@
-"""``tunesmith data``: which rows are wrong, which tokens are trained."""
+"""``tunesmith data``: which rows are wrong, which tokens are trained, and rows in another format."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
+from tunesmith.cli.convert import convert, renaming
 from tunesmith.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 @click.group()
 def data() -> None:
-    """Look at data: which rows are wrong, which tokens are trained."""
+    """Look at data: which rows are wrong, which tokens are trained. Convert between formats."""
+
+
+data.add_command(convert)
 
 
 def _options(command: _F) -> _F:
@@ -145,7 +149,7 @@ def _prepared(
     for key in ("tokenizer", "chat_template", "max_length"):
         if options[key] is not None:
             rest[key] = options[key]
-    sources = [{"source": word, "format": options["format"], "map": _columns(options["columns"])} for word in words]
+    sources = [{"source": word, "format": options["format"], "map": renaming(options["columns"])} for word in words]
     try:
         settings = RunSettings.model_validate(
             {**rest, "model": options["model"] or "-", "data": sources}, context=context
@@ -169,16 +173,6 @@ def _override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r}: write KEY=VALUE")
     return key.strip().replace("-", "_"), parse_value(value)
-
-
-def _columns(texts: Sequence[str]) -> dict[str, str]:
-    columns = {}
-    for text in texts:
-        ours, equals, theirs = text.partition("=")
-        if not equals or not ours.strip() or not theirs.strip():
-            raise ConfigError(f"--map {text!r}: write NAME=YOURS, the name that the format expects first")
-        columns[ours.strip()] = theirs.strip()
-    return columns
 
 
 def _taker(method: Method | None) -> Taker:
@@ -227,7 +221,7 @@ def _report(one: Audit, limit: int | None) -> list[str]:
     lines = [click.style(printable(one.label), bold=True), *terminal.table(rows, wrap=1, indent=2)]
     if one.problems.kinds:
         kinds = sorted(one.problems.kinds.values(), key=lambda kind: -kind.count)
-        main = kinds[0].rows[0].file
+        main = next(iter(one.files)) if len(one.files) == 1 else ""
         body = [(f"{kind.count:,}", kind.reason, kind.places(main)) for kind in kinds]
         lines += terminal.table(body, header=("rows", "problem", "first"), wrap=1, indent=2, styles={0: {"fg": "red"}})
     lines += [click.style(f"  {line}", fg="red") for line in _faults(one)]

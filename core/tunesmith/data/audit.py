@@ -28,6 +28,7 @@ class Audit:
         unit: what lengths count.
         fault: why reading stopped, when it did.
         format: name of the format, and ``why`` it was chosen.
+        files: files that rows came from.
         rows: rows read.
         usable: rows that can be trained on.
         skipped: rows that the format leaves out on purpose.
@@ -45,6 +46,7 @@ class Audit:
     fault: DataError | None = None
     format: str = ""
     why: str = ""
+    files: set[str] = field(default_factory=set)
     rows: int = 0
     usable: int = 0
     skipped: int = 0
@@ -77,6 +79,7 @@ class Audit:
             "format": self.format or None,
             "why": self.why or None,
             "fault": str(self.fault) if self.fault else None,
+            "files": len(self.files),
             **{name: getattr(self, name) for name in counts},
             "bad": self.problems.count,
             "unit": self.unit,
@@ -132,6 +135,7 @@ def audit(
 
 def _add(found: Audit, outcome: Outcome, keys: set[int]) -> None:
     found.rows += 1
+    found.files.add(outcome.row.file)
     found.skipped += outcome.status == "skipped"
     found.dropped += outcome.status == "dropped"
     if outcome.length:
