@@ -21,7 +21,7 @@ class BradleyTerry(Objective):
     """Share of labels taken to be flipped."""
 
     def __call__(self, x: Any) -> Loss:
-        """Sum over prompts of the mean over their comparable pairs."""
+        """Sum over prompts of the mean over their comparable pairs; a prompt without any adds nothing."""
         import torch
 
         from .losses.score import bradley_terry, centering
@@ -38,4 +38,5 @@ class BradleyTerry(Objective):
         gap = difference.detach()
         right = (gap > 0).float() + 0.5 * (gap == 0).float()
         metrics = {"accuracy": right, "margin": gap, "mean_reward": (x.scores[better] + x.scores[worse]).detach() / 2}
-        return Loss((values * share).sum(), {name: (value * share).sum() for name, value in metrics.items()})
+        prompts = (pairs > 0).to(pairs).sum()
+        return Loss((values * share).sum(), means={k: ((v * share).sum(), prompts) for k, v in metrics.items()})

@@ -19,23 +19,21 @@ class KTO(Objective):
     """Risk aversion; a lower value wants a lower learning rate."""
 
     def baseline(self, x: Any) -> Any:
-        """z0 of the step."""
-        return x.baseline
+        """z0 of the step, without gradient."""
+        return x.baseline.detach()
 
     def __call__(self, x: Any) -> Loss:
         """Sum over answers of the class-weighted loss."""
-        import torch
-
         from .losses.unpaired import kto
 
-        ratios = x.logps - x.reference
-        values = x.weights * kto(ratios, x.desirable, baseline=self.baseline(x), beta=self.beta)
+        ratios, baseline = x.logps - x.reference, self.baseline(x)
+        values = x.weights * kto(ratios, x.desirable, baseline=baseline, beta=self.beta)
         rewards = self.beta * ratios.detach()
         up, down = x.desirable.to(rewards), (~x.desirable).to(rewards)
-        saturated = (self.beta * (ratios.detach() - self.baseline(x))).abs() > 4
-        count = torch.tensor(float(len(rewards)), device=rewards.device)
+        saturated = (self.beta * (ratios.detach() - baseline)).abs() > 4
+        count = baseline.new_tensor(len(rewards))
         means = {
-            "kl": (self.baseline(x) * count, count),
+            "kl": (baseline * count, count),
             "rewards/chosen": ((rewards * up).sum(), up.sum()),
             "rewards/rejected": ((rewards * down).sum(), down.sum()),
             "logps/chosen": ((x.logps.detach() * up).sum(), up.sum()),
@@ -51,4 +49,4 @@ class APOZeroUnpaired(KTO):
 
     def baseline(self, x: Any) -> Any:
         """Zero."""
-        return x.baseline * 0.0
+        return x.baseline.new_zeros(())

@@ -17,16 +17,12 @@ def kto(ratios_R: Tensor, desirable_R: Tensor, *, baseline: Tensor | float, beta
     Args:
         ratios_R: ``[R]`` log-ratios.
         desirable_R: ``[R]`` bool.
-        baseline: z0, one number for the whole optimizer step, >= 0, without gradient.
+        baseline: z0, one number for the whole optimizer step, >= 0, without gradient; with 0 this is APO-zero on
+            single answers (arXiv:2408.06266, eq. 7, term by term).
         beta: risk aversion.
 
     Returns:
         ``[R]``. At ``r = z0`` it is 1/2 with gradient ``-+ beta / 4``.
     """
     sign = torch.where(desirable_R, 1.0, -1.0).to(ratios_R)
-    return 1 - torch.sigmoid(beta * sign * (ratios_R - baseline))
-
-
-def apo_zero_unpaired(ratios_R: Tensor, desirable_R: Tensor, *, beta: float) -> Tensor:
-    """APO-zero on single answers: `kto` with a baseline of 0 (arXiv:2408.06266, eq. 5, term by term)."""
-    return kto(ratios_R, desirable_R, baseline=0.0, beta=beta)
+    return torch.sigmoid(-beta * sign * (ratios_R - baseline))  # 1 - sigmoid loses its tail
