@@ -99,7 +99,13 @@ def plugins(as_json: bool) -> None:
         terminal.print_json({"schema": 1, "plugins": [_plugin(plugin) for plugin in registry.plugins]})
         return
     rows = [
-        (p.name, _package(p.distribution, p.version), f"{p.ms:.0f}", p.status, p.cause or _provides(p) or "-")
+        (
+            p.name,
+            _package(p.distribution, p.version),
+            f"{p.ms:.0f}",
+            p.status,
+            "; ".join(filter(None, (_provides(p), p.cause))) or "-",
+        )
         for p in registry.plugins
     ]
     header = ("PLUGIN", "PACKAGE", "MS", "STATUS", "PROVIDES, OR WHAT IS WRONG")

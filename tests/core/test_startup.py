@@ -1,0 +1,80 @@
+"""Looking around is instant: no command that only reads about components imports a heavy package."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+LIMIT_S = 0.3
+HEAVY = {
+    "torch",
+    "transformers",
+    "datasets",
+    "numpy",
+    "pyarrow",
+    "accelerate",
+    "peft",
+    "pandas",
+    "bitsandbytes",
+    "rich",
+}
+LOOKING = [
+    (), ("--help",), ("--version",), ("list",), ("list", "methods"), ("plugins",), ("show", "sft"), ("schema",),
+    ("list", "--help"), ("show", "--help"), ("plugins", "--help"), ("run", "--help"), ("run", "sft", "--help"),
+    ("run", "sft", "--help-all"), ("resume", "--help"), ("doctor", "--help"), ("data", "--help"),
+    ("data", "check", "--help"), ("data", "show", "--help"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """As installed packages are: compiled once."""
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return {**environ, "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("pycache"))}
+
+
+def tunesmith(*words, environment, flags=()):
+    command = [sys.executable, *flags, "-m", "tunesmith", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize("words", LOOKING, ids=" ".join)
+def test_looking_around_imports_nothing_heavy(words, environment):
+    trace = tunesmith(*words, environment=environment, flags=("-X", "importtime")).stderr
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in trace.splitlines()}
+    assert "tunesmith" in imported, "the trace is not what this test takes it for"
+    assert imported & HEAVY == set()
+
+
+@pytest.mark.parametrize("words", [("list",), ("show", "sft"), ("--help",), ("run", "sft", "--help")], ids=" ".join)
+def test_looking_around_is_instant(words, environment):
+    """Processor time, as the machine may be busy; on an idle one that is the time that a user waits."""
+
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        tunesmith(*words, environment=environment)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    seconds()  # compiles
+    assert min(seconds() for _ in range(5)) < LIMIT_S
+
+
+def test_importing_plugins_imports_nothing_heavy(environment):
+    """One after the other in a fresh process; a plugin is blamed for what it is the first to import."""
+    code = f"""
+import importlib, sys
+from importlib.metadata import entry_points
+blame, seen = {{}}, set()
+for point in entry_points(group="tunesmith"):
+    importlib.import_module(point.module)
+    new = {HEAVY!r} & set(sys.modules) - seen
+    seen |= new
+    if new:
+        blame[point.name] = sorted(new)
+print(blame, len(entry_points(group="tunesmith")) > 3)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert printed.stdout == "{} True\n"
