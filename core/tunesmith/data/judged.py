@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 ASSISTANT = "assistant"
 
 
+class SameAnswers(ValueError):
+    """Two answers that are judged differently are the same."""
+
+
 def written_as_text(example: Judged) -> bool:
     """True where prompt and answers are text, False where they are messages.
 
@@ -69,7 +73,8 @@ def join(example: Judged, trees: Sequence[Tree]) -> Tree:
     """One tree of the trees of the single answers, whose trunks are the same.
 
     Raises:
-        ValueError: nothing stands before the answers, or two answers of different value are the same.
+        SameAnswers: two answers of different value are the same.
+        ValueError: nothing stands before the answers.
     """
     first = trees[0]
     assert all((tree.trunk == first.trunk).all() for tree in trees if len(tree.trunk) == len(first.trunk))
@@ -82,7 +87,7 @@ def join(example: Judged, trees: Sequence[Tree]) -> Tree:
         [branch] = tree.branches
         branches.append(Branch(branch.ids, branch.mask, answer.value))
     for one, other in indistinct(branches):
-        raise ValueError(
+        raise SameAnswers(
             f"{answers[one].name} and {answers[other].name} are the same {len(branches[one]):,} tokens, "
             "so neither can be preferred"
         )
@@ -99,7 +104,7 @@ def indistinct(branches: Sequence[Branch]) -> list[tuple[int, int]]:
 
 
 def check_judged(example: Judged) -> None:
-    """Raises `ValueError` where no tokenizer could encode the example."""
+    """Raises `ValueError` where no tokenizer could encode the example, `SameAnswers` where none could help."""
     if written_as_text(example):
         checked_text(example.prompt, "prompt", blank=True)
     for answer in example.answers():
@@ -107,3 +112,6 @@ def check_judged(example: Judged) -> None:
             checked_text(answer.passage, answer.name)
         else:
             trained_turns(checked_messages(conversation_of(example.prompt, answer)), "all")
+    for one, other in combinations(example.answers(), 2):
+        if one.value != other.value and one.passage == other.passage:
+            raise SameAnswers(f"{one.name} and {other.name} say the same, so neither can be preferred")

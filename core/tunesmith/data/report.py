@@ -66,14 +66,14 @@ class Problems:
         """Bad rows in all."""
         return sum(kind.count for kind in self.kinds.values())
 
-    def error(self, label: str, rows: int) -> DataError:
-        """The error for a source of which some rows are bad."""
+    def error(self, label: str, rows: int, cannot: str = "be trained on") -> DataError:
+        """The error for a source of which some rows are bad; ``cannot``: what they are not good for."""
         first = next(iter(self.kinds.values())).rows[0]
         kinds = sorted(self.kinds.values(), key=lambda kind: -kind.count)
         shown = [f"{kind.reason}{_times(kind, first.file)}" for kind in kinds[:SHOWN]]
         more = f"; and {len(kinds) - SHOWN} more kinds" if len(kinds) > SHOWN else ""
         return DataError(
-            f"{self.count:,} of {rows:,} rows of {printable(label)} cannot be trained on",
+            f"{self.count:,} of {rows:,} rows of {printable(label)} cannot {cannot}",
             where=printable(first.where),
             why="; ".join(shown) + more,
             fix="correct them (`tunesmith data check` lists them all), or add --on-bad-row skip",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunesmith.components import DataFormat, Method, Row
 from tunesmith.data.chat import checked_messages, checked_text, trained_turns
 from tunesmith.data.detect import Taker, renamed
-from tunesmith.data.judged import check_judged, indistinct
+from tunesmith.data.judged import SameAnswers, check_judged, indistinct
 from tunesmith.data.trees import Tree
 from tunesmith.examples import Completion, Conversation, Example, Judged, Text
 
@@ -40,6 +40,7 @@ class Outcome:
         tokens: tokens of the row before it was cut, split or dropped.
         length: tokens of the longest text in it (the prompt and one answer) before that.
         lost: tokens that truncation cut off.
+        same_answers: True where answers that are judged differently are the same.
         blunted: True where truncation would remove the part in which answers differ.
     """
 
@@ -52,11 +53,13 @@ class Outcome:
     tokens: int = 0
     length: int = 0
     lost: int = 0
+    same_answers: bool = False
     blunted: bool = False
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str | ValueError) -> None:
         """Turn into a bad row."""
-        self.status, self.reason, self.trees, self.lost = "bad", reason, (), 0
+        self.status, self.reason, self.trees, self.lost = "bad", str(reason), (), 0
+        self.same_answers = isinstance(reason, SameAnswers)
 
 
 class Intake:
@@ -124,14 +127,14 @@ class Intake:
             try:
                 check_example(outcome.example)
             except ValueError as error:
-                outcome.refuse(str(error))
+                outcome.refuse(error)
 
     def _encode(self, batch: list[Outcome], encoder: Encoder) -> None:
         chosen = [outcome for outcome in batch if outcome.status == "used"]
         results = encoder.encode_all([outcome.example for outcome in chosen if outcome.example is not None])
         for outcome, result in zip(chosen, results, strict=True):
             if isinstance(result, ValueError):
-                outcome.refuse(str(result))
+                outcome.refuse(result)
             else:
                 self._judge(outcome, result)
 

@@ -8,11 +8,14 @@ from tunesmith_plugins.formats.conversational import ConversationalPromptComplet
 from tunesmith_plugins.formats.messages import Messages
 from tunesmith_plugins.formats.preference import PreferencePairs
 from tunesmith_plugins.formats.prompt_completion import PromptCompletion
+from tunesmith_plugins.formats.ranking import ScoredAnswers
 from tunesmith_plugins.formats.sharegpt import ShareGPT
 from tunesmith_plugins.formats.text import PlainText
+from tunesmith_plugins.formats.unpaired import UnpairedAnswers
 
 
 @hookimpl
 def tunesmith_register_data_formats() -> list[type[DataFormat]]:
     """The formats of this package."""
-    return [Alpaca, ConversationalPromptCompletion, Messages, PlainText, PreferencePairs, PromptCompletion, ShareGPT]
+    judged = [PreferencePairs, ScoredAnswers, UnpairedAnswers]
+    return [Alpaca, ConversationalPromptCompletion, Messages, PlainText, PromptCompletion, ShareGPT, *judged]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tunesmith import BadField, Conversation, DataFormat
-from tunesmith_plugins.formats import fields
+from tunesmith_plugins.formats import fields, judged
 
 
 class ConversationalPromptCompletion(DataFormat):
@@ -19,8 +19,10 @@ class ConversationalPromptCompletion(DataFormat):
 
     @classmethod
     def matches(cls, row: Mapping[str, Any]) -> bool:
-        """Both columns are there and at least one is a list (of messages)."""
-        return super().matches(row) and any(fields.is_list(row[column]) for column in cls.columns)
+        """Both columns are there, one or both are lists (of messages), and no label calls answers bad."""
+        if not super().matches(row) or judged.is_label(row.get("label")):
+            return False
+        return any(fields.is_list(row[column]) for column in cls.columns)
 
     def __call__(self, row: Mapping[str, Any]) -> Conversation:
         """The prompt's own assistant turns get the weight 0."""

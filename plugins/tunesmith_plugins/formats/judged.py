@@ -10,6 +10,29 @@ from tunesmith import BadField, Passage
 from tunesmith_plugins.formats import fields
 
 Messages = list[dict[str, Any]]
+YES = ("true", "yes", "up", "thumbs up", "1", "\U0001f44d")
+NO = ("false", "no", "down", "thumbs down", "0", "\U0001f44e")
+LOOKS = dict.fromkeys([0xFE0F, *range(0x1F3FB, 0x1F400)])
+"""What follows an emoji to give it a colour."""
+
+
+def word(value: Any) -> str | None:
+    """A label as it is compared: lower case, ``1.0`` as ``1``, thumbs of every colour alike; ``None``: no word."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, (str, bool, int, float)):
+        return None
+    return " ".join(str(value).translate(LOOKS).lower().replace("_", " ").split())
+
+
+def is_label(value: Any) -> bool:
+    """True for what says good or bad: a boolean, a thumb, 1 or 0, yes or no."""
+    return word(value) in (*YES, *NO)
+
+
+def with_tools(row: Mapping[str, Any], tools: Sequence[Mapping[str, Any]] | None) -> Mapping[str, Any]:
+    """The row, with the column of tools where there are any."""
+    return {**row, "tools": list(tools)} if tools else row
 
 
 def number(value: Any, where: str) -> float:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from tunesmith import Conversation, DataFormat
-from tunesmith_plugins.formats import fields
+from tunesmith import Completion, Conversation, Conversion, Converter, DataFormat
+from tunesmith_plugins.formats import fields, judged
+
+
+class FromCompletions(Converter):
+    """A question and its answer as a chat of two turns."""
+
+    takes: ClassVar[type[Completion]] = Completion
+
+    def __call__(self, examples: Iterable[tuple[int, Completion]]) -> Iterator[Conversion]:
+        """Both texts as they are, white space included."""
+        for number, one in examples:
+            turns = (("user", one.prompt), ("assistant", one.completion))
+            chat = Conversation([{"role": role, "content": content} for role, content in turns])
+            yield Conversion((number,), (chat,))
 
 
 class Messages(DataFormat):
@@ -16,7 +29,12 @@ class Messages(DataFormat):
     produces: ClassVar[type[Conversation]] = Conversation
     columns: ClassVar[tuple[str, ...]] = ("messages",)
     optional_columns: ClassVar[tuple[str, ...]] = ("tools",)
+    converters: ClassVar[tuple[type[Converter], ...]] = (FromCompletions,)
 
     def __call__(self, row: Mapping[str, Any]) -> Conversation:
         """The messages, checked one by one, with the tools that they may call."""
         return Conversation(fields.messages(row, "messages"), fields.tools(row))
+
+    def to_row(self, example: Conversation) -> Mapping[str, Any]:
+        """The messages, and the tools where there are any."""
+        return judged.with_tools({"messages": [dict(turn) for turn in example.messages]}, example.tools)

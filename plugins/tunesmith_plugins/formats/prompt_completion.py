@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tunesmith import Completion, DataFormat
-from tunesmith_plugins.formats import fields
+from tunesmith_plugins.formats import fields, judged
 
 
 class PromptCompletion(DataFormat):
@@ -18,9 +18,15 @@ class PromptCompletion(DataFormat):
 
     @classmethod
     def matches(cls, row: Mapping[str, Any]) -> bool:
-        """Both columns are there and neither is a list (lists are messages, another format)."""
-        return super().matches(row) and not any(fields.is_list(row[column]) for column in cls.columns)
+        """Both columns are there and neither is a list (those are messages), nor does a label call answers bad."""
+        if not super().matches(row) or judged.is_label(row.get("label")):
+            return False
+        return not any(fields.is_list(row[column]) for column in cls.columns)
 
     def __call__(self, row: Mapping[str, Any]) -> Completion:
         """The prompt and its completion, character for character."""
         return Completion(fields.text(row, "prompt"), fields.text(row, "completion"))
+
+    def to_row(self, example: Completion) -> Mapping[str, Any]:
+        """Prompt and completion in their columns."""
+        return {"prompt": example.prompt, "completion": example.completion}

@@ -19,3 +19,7 @@ class PlainText(DataFormat):
     def __call__(self, row: Mapping[str, Any]) -> Text:
         """The document, character for character."""
         return Text(fields.text(row, "text"))
+
+    def to_row(self, example: Text) -> Mapping[str, Any]:
+        """The document in its column."""
+        return {"text": example.text}
