@@ -426,16 +426,16 @@ AnyTracker = Annotated[Tracker, _named("tracker"), _written_as("tracker")]
 
 @dataclass(slots=True)
 class Rollout:
-    """A sampled completion of a prompt, as a reward sees it.
+    """A completion of a prompt, as a reward sees it.
 
     Attributes:
-        prompt: the prompt's text.
-        completion: the sampled text.
-        columns: the other columns of the prompt's row.
+        prompt: text, or the messages before the answer.
+        completion: text, or the messages of the answer.
+        columns: the row that it came from, by column.
     """
 
-    prompt: str
-    completion: str
+    prompt: str | Sequence[Mapping[str, Any]]
+    completion: str | Sequence[Mapping[str, Any]]
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -445,6 +445,11 @@ class Reward(Component):
     kind: ClassVar[str] = "reward"
     weight: float = 1.0
     """Factor in the sum over rewards."""
+
+    @classmethod
+    def claims(cls, word: str) -> Mapping[str, Any] | None:
+        """The settings that a plain word such as a path stands for, or ``None`` when it is not for this reward."""
+        return None
 
     @abstractmethod
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:

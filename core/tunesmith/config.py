@@ -14,7 +14,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from tunesmith.components import Component, Method, Source
+from tunesmith.components import Component, Method, Reward, Source
 from tunesmith.errors import ConfigError, ResourceError, TunesmithError, did_you_mean, nearest
 from tunesmith.explain import Location, Nested, UnknownSetting, explain
 from tunesmith.fieldtypes import field_type, from_text, plain
@@ -87,6 +87,8 @@ def build(registry: Registry, kind: str, spec: Any) -> Component:
     """
     if kind == Source.kind:
         spec = _claimed(registry, spec)
+    if kind == Reward.kind and isinstance(spec, str) and os.path.exists(spec):
+        spec = _claimed_by_reward(registry, spec)
     name, settings = _split(kind, spec)
     cls = registry.get(kind, name)
     check_needs(cls)
@@ -143,6 +145,15 @@ def _claimed(registry: Registry, spec: Any) -> Any:
         why="it is not an existing file, folder or glob, nor a source's name, nor written like a data set name",
         fix="check the path, or name a source: {name: SOURCE, ...} (see `tunesmith list source`)",
     )
+
+
+def _claimed_by_reward(registry: Registry, path: str) -> Mapping[str, Any]:
+    """The settings of the reward that knows what to do with an existing path."""
+    for _, cls in registry.entries(Reward.kind):
+        claimed = cast(type[Reward], cls).claims(path)
+        if claimed is not None:
+            return {"name": cls.name, **claimed}
+    raise ConfigError(f"no reward knows what to do with {path!r}", fix="name one: see `tunesmith list reward`")
 
 
 def _similar_path(word: str) -> str | None:

@@ -56,8 +56,8 @@ def _watch(ctx: Context, value: float) -> None:
         ctx.state["chosen_logps"] = "falling"
         log.warning(
             "the log-probability of chosen answers has fallen for %d steps (now %.1f): the margin grows because "
-            "rejected answers fall faster. Add their likelihood to the loss (objective rpo, or an sft_weight), or "
-            "lower learning_rate",
+            "rejected answers fall faster. Use an objective that adds the likelihood of chosen answers, or lower "
+            "learning_rate",
             falling,
             value,
         )

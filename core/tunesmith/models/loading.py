@@ -23,6 +23,14 @@ MOST_PADDING_ROWS = 128
 DROPOUT_ATTRIBUTES = ("dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "layerdrop")
 
 
+def quiet_transformers() -> None:
+    """No progress bars and load reports of transformers: what is missing in a model is our error to raise."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+
+
 def pick_device(settings: RunSettings) -> torch.device:
     """The device of this process. Raises `ResourceError` when a device was asked for that is not there."""
     local = int(os.environ.get("LOCAL_RANK", "0"))

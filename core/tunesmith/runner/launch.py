@@ -20,7 +20,7 @@ from tunesmith.data.loading import LoadedData, iter_examples, load_data
 from tunesmith.data.sampler import TRAIN, Sampler
 from tunesmith.data.trees import Tree
 from tunesmith.errors import FOLDER_NOTE, ConfigError, TunesmithError
-from tunesmith.models.loading import check_exists, load_model, pick_device, pick_dtype
+from tunesmith.models.loading import check_exists, load_model, pick_device, pick_dtype, quiet_transformers
 from tunesmith.models.roles import Models
 from tunesmith.plugins import Registry
 from tunesmith.runfile import read_run_file
@@ -155,9 +155,7 @@ def _log_file(output: Path, main: bool) -> Iterator[None]:
 
 # ---------------------------------------------------------------------------------------------- the run
 def _train(run: Run, registry: Registry, processes: Processes, output: Path, resume: bool) -> Path:
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     settings, method = run.settings, run.method
     if settings.batch_size < processes.count:
         raise ConfigError(f"batch_size {settings.batch_size} is less than the {processes.count} processes")

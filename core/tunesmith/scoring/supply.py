@@ -6,15 +6,17 @@ Shape letters: N trees, G branches per tree, P pairs, R branches.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tunesmith.data.trees import Batch
 from tunesmith.inputs import PairLogps, RankedScores, ReferencedPairLogps, TokenLogps, UnpairedLogps
-from tunesmith.models.roles import Models
 from tunesmith.numerics import counts_by, sum_by
 from tunesmith.scoring.scores import ScoreScorer
+
+if TYPE_CHECKING:
+    from tunesmith.models.roles import Models
 
 
 def totals(supplies: type, batch: Batch) -> Mapping[str, float]:

@@ -1,0 +1,1 @@
+"""Completions and what rewards say of them."""

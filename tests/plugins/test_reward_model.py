@@ -1,0 +1,114 @@
+"""A reward model's folder as a reward, and `tunesmith score`."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tunesmith import Completion, Conversation, Preference, Reward, Rollout
+from tunesmith.config import build
+from tunesmith.errors import ResourceError, TunesmithError
+from tunesmith.rollout.judge import judge, rollouts_of
+
+
+def turn(role, text):
+    return [{"role": role, "content": text}]
+
+
+def rows(count):
+    return [
+        {
+            "prompt": turn("user", f"Question {i}?"),
+            "chosen": turn("assistant", f"Yes, gladly. {i}" * (1 + i % 3)),
+            "rejected": turn("assistant", f"No. {i}"),
+        }
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows(24)))
+    return path
+
+
+@pytest.fixture
+def reward_model(train, pairs):
+    run = train("rm", "rm", data=str(pairs), max_steps=30, batch_size=8, learning_rate=3e-3, schedule="constant")
+    return run / "model"
+
+
+def test_a_folder_is_taken_for_what_it_is(registry, reward_model):
+    reward = build(registry, "reward", str(reward_model))
+    assert reward.name == "reward-model"
+    assert reward.model == str(reward_model)
+
+
+def test_scores_do_not_depend_on_company_or_packing(registry, reward_model):
+    rollouts = [r for row in rows(6) for r in rollouts_of(Preference(**row), row)]
+    together = build(registry, "reward", {"name": "reward-model", "model": str(reward_model)})(rollouts)
+    spec = {"name": "reward-model", "model": str(reward_model), "micro_tokens": 1}
+    alone = [build(registry, "reward", spec)([rollout])[0] for rollout in rollouts]
+    assert together == pytest.approx(alone, abs=1e-5)
+    chosen, rejected = together[::2], together[1::2]
+    assert all(good > bad for good, bad in zip(chosen, rejected, strict=True))
+
+
+def test_a_model_without_a_trained_head_is_refused(registry, tiny_model):
+    reward = build(registry, "reward", {"name": "reward-model", "model": str(tiny_model)})
+    with pytest.raises(ResourceError, match=r"lack score\.weight") as error:
+        reward([Rollout("a", "b")])
+    assert "tunesmith run rm" in str(error.value)
+
+
+def test_score_prints_a_table_and_json(reward_model, pairs):
+    command = [sys.executable, "-m", "tunesmith", "score", str(reward_model), "--data", str(pairs)]
+    table = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert table.stdout.splitlines()[0].split()[:3] == ["reward", "completions", "mean"]
+    assert "48" in table.stdout
+    result = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    (facts,) = json.loads(result.stdout)
+    assert facts["completions"] == len(facts["scores"]) == 48
+    assert facts["mean"] == pytest.approx(sum(facts["scores"]) / 48)
+
+
+# ------------------------------------------------------------------------------------------------ judging in general
+class Fixed(Reward):
+    """Says what it was told to say."""
+
+    name = "fixed"
+    says: object = None
+
+    def __call__(self, rollouts):
+        return self.says
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [
+        ([1.0], "returned 1 scores for 2"),
+        ("ab", "returned a str"),
+        ([1.0, float("nan")], "returned nan"),
+        ([float("inf"), 1.0], "returned inf"),
+        ([True, 1.0], "returned True"),
+        (["1", 1.0], "returned '1'"),
+    ],
+)
+def test_what_is_no_score_is_an_error_with_its_value(says, message):
+    with pytest.raises(TunesmithError, match=message):
+        judge(Fixed(says=says), [Rollout("p", "a"), Rollout("p", "b")])
+
+
+def test_none_is_an_abstention_and_not_a_zero():
+    assert judge(Fixed(says=[None, 0]), [Rollout("p", "a"), Rollout("p", "b")]) == [None, 0.0]
+
+
+def test_every_answer_of_a_row_is_judged():
+    assert [r.completion for r in rollouts_of(Completion("p", "a"), {})] == ["a"]
+    chat = Conversation([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}])
+    assert rollouts_of(chat, {})[0].completion == [{"role": "assistant", "content": "a"}]
+    assert [r.completion for r in rollouts_of(Preference("p", "a", "b"), {})] == ["a", "b"]
+    with pytest.raises(ValueError, match="not the assistant's"):
+        rollouts_of(Conversation([{"role": "user", "content": "q"}]), {})
