@@ -216,9 +216,13 @@ def _report(one: Audit, limit: int | None) -> list[str]:
     rows.append(("rows", "   ".join(counts)))
     sizes = one.quantiles()
     if sizes:
-        total = f"   total {sum(one.lengths):,}" + (f"   trained {one.trained:,}" if one.unit == "tokens" else "")
+        total = f"   total {one.total:,}" + (f"   trained {one.trained:,}" if one.unit == "tokens" else "")
         rows.append((one.unit, "   ".join(f"{name} {size:,}" for name, size in sizes.items()) + total))
-    lines = [click.style(printable(one.label), bold=True), *terminal.table(rows, wrap=1, indent=2)]
+    known = list(one.balance.lines())
+    faults = [label for label, _, fault in known if fault]
+    rows += [(label, text) for label, text, _ in known]
+    looks = {0: lambda cell: {"fg": "red"} if cell in faults else {}}
+    lines = [click.style(printable(one.label), bold=True), *terminal.table(rows, wrap=1, indent=2, styles=looks)]
     if one.problems.kinds:
         kinds = sorted(one.problems.kinds.values(), key=lambda kind: -kind.count)
         main = next(iter(one.files)) if len(one.files) == 1 else ""
@@ -230,7 +234,7 @@ def _report(one: Audit, limit: int | None) -> list[str]:
         lines.append(click.style(f"  {bad:,} of {one.rows:,} rows are bad", fg="red"))
     elif not one.bad:
         lines.append(click.style("  no problems", fg="green"))
-    elif one.fault is None:
+    elif one.fault is None and not one.usable:
         lines.append(click.style("  no row can be trained on", fg="red"))
     return lines
 
@@ -250,7 +254,7 @@ def _show_row(
     outcome: Outcome, encoder: Encoder, method: Method | None, settings: RunSettings
 ) -> tuple[list[str], bool]:
     """The lines about a row, and whether it cannot be trained on."""
-    from tunesmith.data.highlight import facts, runs
+    from tunesmith.data.highlight import facts
     from tunesmith.data.report import printable
 
     head = click.style(printable(outcome.row.where), bold=True)
@@ -261,8 +265,7 @@ def _show_row(
         return [f"{head}: {click.style(f'bad row: {printable(tree)}', fg='red')}"], True
     known = facts(tree, encoder, settings.max_length, truncates=settings.overlong == "truncate")
     lines = [f"{head}: {_counts(known, settings.overlong)}"]
-    text = _coloured(runs(tree, encoder, settings.max_length, MOST_TOKENS), known, settings.overlong)
-    lines += [f"  | {line}" for line in text.split("\n")]
+    lines += _text(tree, encoder, known, settings)
     if known.tokens > MOST_TOKENS:
         lines.append(f"  ... {known.tokens - MOST_TOKENS:,} more tokens")
     lines += [click.style(f"  warning: {text}", fg="yellow") for text in known.warnings()]
@@ -270,6 +273,26 @@ def _show_row(
     if refusal:
         lines.append(click.style(f"  bad row: {printable(refusal)}", fg="red"))
     return lines, refusal is not None
+
+
+def _text(tree: Tree, encoder: Encoder, known: Facts, settings: RunSettings) -> list[str]:
+    """What the model sees; several answers each under a line of their own."""
+    from tunesmith.data.highlight import parts, runs
+
+    room, lines = MOST_TOKENS, []
+    trunk, *branches = parts(tree)
+    several = len(branches) > 1
+    pieces = [("", trunk if several else [*trunk, *branches[0]])]
+    if several:
+        total = len(branches)
+        heads = [f"  answer {i} of {total}, value {branch.value:g}" for i, branch in enumerate(tree.branches, start=1)]
+        pieces += zip(heads, branches, strict=True)
+    for head, tokens in pieces:
+        lines += [head] if head else []
+        text = _coloured(runs(tokens[:room], encoder, settings.max_length), known, settings.overlong)
+        lines += [f"  | {line}" for line in text.split("\n")]
+        room -= min(room, len(tokens))
+    return lines
 
 
 def _encoded(outcome: Outcome, encoder: Encoder) -> Tree | str:
@@ -285,7 +308,11 @@ def _refusal(outcome: Outcome, tree: Tree, known: Facts, method: Method | None, 
         return "no token of it is trained on"
     reason = method.check(outcome.example, tree) if method and outcome.example else None
     if reason is None and known.limit is not None and settings.overlong == "error":
-        return f"{known.tokens:,} tokens, more than max_length {known.limit:,}"
+        return f"{known.length:,} tokens, more than max_length {known.limit:,}"
+    if reason is None and known.truncated:
+        from tunesmith.data.rows import truncate, uncuttable
+
+        return uncuttable(tree, truncate(tree, settings.max_length))
     return reason
 
 

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.components import DataSpec, Method, Row
+from tunesmith.data.balance import Balance
 from tunesmith.data.detect import SAMPLE, Taker, choose_format, renamed
 from tunesmith.data.report import Problems
 from tunesmith.data.rows import Intake, Outcome, Overlong, content_key
@@ -37,8 +38,10 @@ class Audit:
         duplicates: usable rows whose content an earlier row has.
         overlong: rows longer than the limit, whatever becomes of them.
         trained: tokens that are trained on; 0 without a tokenizer.
-        lengths: of every row that could be measured.
+        total: tokens (or characters) of all rows that could be measured.
+        lengths: of every such row; of a prompt with several answers, with the longest of them.
         problems: bad rows by kind.
+        balance: what is known about answers that are judged.
     """
 
     label: str
@@ -55,13 +58,15 @@ class Audit:
     duplicates: int = 0
     overlong: int = 0
     trained: int = 0
+    total: int = 0
     lengths: array[int] = field(default_factory=lambda: array("q"))
     problems: Problems = field(default_factory=Problems)
+    balance: Balance = field(default_factory=Balance)
 
     @property
     def bad(self) -> bool:
-        """True when a run would refuse this source."""
-        return self.fault is not None or bool(self.problems.kinds) or not self.usable
+        """True when a run would refuse this source, or learn from it what contradicts itself."""
+        return self.fault is not None or bool(self.problems.kinds) or not self.usable or self.balance.wrong
 
     def quantiles(self) -> dict[str, int]:
         """Shortest, median, 95th percentile (nearest rank) and longest; nothing when no row could be measured."""
@@ -84,8 +89,9 @@ class Audit:
             "bad": self.problems.count,
             "unit": self.unit,
             "lengths": self.quantiles(),
-            "total": sum(self.lengths),
+            "total": self.total,
             "trained": self.trained if self.unit == "tokens" else None,
+            "answers": self.balance.as_dict(),
             "problems": [
                 {
                     "reason": kind.reason,
@@ -138,10 +144,13 @@ def _add(found: Audit, outcome: Outcome, keys: set[int]) -> None:
     found.files.add(outcome.row.file)
     found.skipped += outcome.status == "skipped"
     found.dropped += outcome.status == "dropped"
+    found.balance.add(outcome)
     if outcome.length:
         found.lengths.append(outcome.length)
+        found.total += outcome.tokens
     elif outcome.example is not None and found.unit == "characters":
         found.lengths.append(sum(map(len, _texts(outcome.example))))
+        found.total += found.lengths[-1]
     if outcome.status == "bad":
         found.problems.add(outcome.reason, outcome.row)
     if outcome.status == "used":

@@ -13,6 +13,9 @@ from tunesmith.data.trees import Tree
 if TYPE_CHECKING:
     from tunesmith.data.encoding import Encoder
 
+Token = tuple[int, int, bool]
+"""Its place in what the model sees, its id, and whether it is trained on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -29,14 +32,16 @@ class Facts:
 
     Attributes:
         tokens: all of them.
+        length: tokens of the trunk and the longest branch, which is what the limit is about.
         trained: tokens that are trained on.
         num_bos: beginning-of-text tokens.
         num_ends: tokens that stop generation, and ``ends_trained`` how many of them are trained on.
-        limit: the most tokens there may be, where there are more.
+        limit: the most tokens that ``length`` may be, where it is more.
         truncated: True when what is beyond the limit is cut off; the other counts are then of the rest.
     """
 
     tokens: int
+    length: int
     trained: int
     num_bos: int
     num_ends: int
@@ -57,13 +62,14 @@ class Facts:
 
 def facts(tree: Tree, encoder: Encoder, limit: int | None, *, truncates: bool) -> Facts:
     """Count what matters in a tree; ``truncates``: what is beyond the limit does not count."""
-    flat = list(_tokens(tree))
-    over = limit if limit is not None and len(flat) > limit else None
-    kept = flat[:over] if truncates else flat
+    flat = [item for part in parts(tree) for item in part]
+    over = limit if limit is not None and tree.longest > limit else None
+    kept = [(token, scored) for place, token, scored in flat if over is None or not truncates or place < over]
     bos = encoder.bos_id if encoder.bos_id is not None else encoder.tokenizer.bos_token_id
     ends = [scored for token, scored in kept if token in encoder.stop_ids]
     return Facts(
         tokens=len(flat),
+        length=tree.longest,
         trained=sum(scored for _, scored in kept),
         num_bos=sum(token == bos for token, _ in kept) if bos != encoder.eos_id else 0,
         num_ends=len(ends),
@@ -73,11 +79,10 @@ def facts(tree: Tree, encoder: Encoder, limit: int | None, *, truncates: bool) -
     )
 
 
-def runs(tree: Tree, encoder: Encoder, limit: int | None, most: int) -> list[Run]:
-    """The text of at most ``most`` tokens, in runs; safe to print, with line breaks kept."""
-    numbered = [(i, token, scored) for i, (token, scored) in enumerate(_tokens(tree))][:most]
+def runs(tokens: Sequence[Token], encoder: Encoder, limit: int | None) -> list[Run]:
+    """The text of some tokens of a tree, in runs; safe to print, with line breaks kept."""
     found = []
-    for (scored, lost), group in groupby(numbered, key=lambda t: (t[2], limit is not None and t[0] >= limit)):
+    for (scored, lost), group in groupby(tokens, key=lambda t: (t[2], limit is not None and t[0] >= limit)):
         text = encoder.tokenizer.decode(
             [token for _, token, _ in group], skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
@@ -85,9 +90,11 @@ def runs(tree: Tree, encoder: Encoder, limit: int | None, most: int) -> list[Run
     return found
 
 
-def _tokens(tree: Tree) -> Iterator[tuple[int, bool]]:
-    for token in tree.trunk.tolist():
-        yield token, False
+def parts(tree: Tree) -> list[list[Token]]:
+    """The trunk, and then each branch."""
+    start = len(tree.trunk)
+    found = [[(place, token, False) for place, token in enumerate(tree.trunk.tolist())]]
     for branch in tree.branches:
-        ids: Sequence[int] = branch.ids.tolist()
-        yield from zip(ids, tree.scored(branch).tolist(), strict=True)
+        pairs = zip(branch.ids.tolist(), tree.scored(branch).tolist(), strict=True)
+        found.append([(place, token, scored) for place, (token, scored) in enumerate(pairs, start=start)])
+    return found

@@ -166,7 +166,7 @@ class Intake:
         elif self.overlong == "split":
             outcome.refuse(f"{long}: it has a prompt, so it cannot be split (overlong: drop or truncate can)")
         elif self.overlong == "truncate":
-            reason = _uncuttable(tree, cut, size)
+            reason = uncuttable(tree, cut)
             if reason:
                 outcome.refuse(f"{long}: {reason}")
             else:
@@ -176,7 +176,7 @@ class Intake:
             outcome.refuse(f"{long} (raise it, or say --overlong {ways})")
 
 
-def _uncuttable(tree: Tree, cut: Tree, size: int) -> str | None:
+def uncuttable(tree: Tree, cut: Tree) -> str | None:
     """Why a truncated tree must not be trained on."""
     if not all(cut.scored(branch).any() for branch in cut.branches):
         answer = "nothing trained" if len(tree.branches) == 1 else "nothing of an answer"
