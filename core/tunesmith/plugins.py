@@ -47,7 +47,7 @@ class Plugin:
         name: the entry point's name, or a local file's stem.
         distribution: the package it came with, or the file's path.
         status: ``ok``, ``broken`` or ``blocked``.
-        cause: why it is broken, or which of its commands was refused, in one sentence.
+        cause: why it is broken, or what else is wrong with it, in one sentence.
         ms: milliseconds to import and register it.
         components: what it registered; empty when it is broken or blocked.
         commands: the commands that it adds to the command line.
@@ -147,10 +147,11 @@ class Registry:
         if broken:
             why.append(f"plugins that failed to load: {'; '.join(broken)}")
         match = nearest(bare, known)
+        see = "see `tunesmith plugins` for faults"
         return ConfigError(
             f"there is no {kind} {name!r}{did_you_mean(bare, known)}",
             why="; ".join(why),
-            fix=f"write {match}" if match else f"see `tunesmith list {kind}`, or `tunesmith plugins` for faults",
+            fix=f"write {match}{f', or {see}' if broken else ''}" if match else f"`tunesmith list {kind}`; {see}",
         )
 
     def owner(self, cls: type[Component]) -> Plugin:
@@ -235,7 +236,7 @@ def _add(
     registry: Registry, plugin: Plugin, load_module: Callable[[], Any], reserved_commands: Collection[str]
 ) -> None:
     start = time.perf_counter()
-    module = None
+    module, had_torch = None, "torch" in sys.modules
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what an import prints must not end up in `list --json`
             module = load_module()
@@ -244,6 +245,9 @@ def _add(
             components, commands = read_components(module), _commands(module)
         plugin.components = components
         _add_commands(registry, plugin, commands, reserved_commands)
+        if "torch" in sys.modules and not had_torch:
+            slow = "it imports torch when it is loaded, which makes every command slow; import it inside functions"
+            plugin.cause = "; ".join(filter(None, (plugin.cause, slow)))
     except (Exception, SystemExit) as error:  # a stranger's module may raise anything; it becomes a row with its cause
         plugin.status, plugin.cause = "broken", _one_line(error)
         if module is not None and registry.manager.is_registered(module):

@@ -78,3 +78,13 @@ print(blame, len(entry_points(group="tunesmith")) > 3)
 """
     printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert printed.stdout == "{} True\n"
+
+
+def test_plugin_that_imports_torch_is_told_so(environment, tmp_path):
+    (tmp_path / "torch.py").write_text("")  # an empty one does, and is quicker
+    plugin = "import torch, tunesmith\n@tunesmith.hookimpl\ndef tunesmith_register_rewards():\n    return []\n"
+    (tmp_path / "slow.py").write_text(plugin)
+    (tmp_path / "slower.py").write_text(plugin)
+    files = ("--plugin", str(tmp_path / "slow.py"), "--plugin", str(tmp_path / "slower.py"))
+    rows = tunesmith("plugins", *files, environment={**environment, "PYTHONPATH": str(tmp_path)}).stdout.splitlines()
+    assert [line.split()[0] for line in rows if "it imports torch when it is loaded" in line] == ["slow"]

@@ -11,8 +11,9 @@ import click
 
 from tunesmith import __version__
 from tunesmith.cli import failures, terminal
-from tunesmith.cli.common import COMMANDS, DEBUG_VARIABLE, Shared, load_registry, plugin_options
+from tunesmith.cli.common import COMMANDS, DEBUG_VARIABLE, Shared, is_main_process, load_registry, plugin_options
 from tunesmith.errors import ConfigError, TunesmithError, did_you_mean
+from tunesmith.plugins import GROUP
 
 
 class Root(click.Group):
@@ -43,12 +44,13 @@ class Root(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write our commands from the table, so that help imports none of them."""
         rows = [(name, summary) for name, (_, summary) in COMMANDS.items()]
-        added = [(name, owned[1].get_short_help_str()) for name, owned in sorted(load_registry().commands().items())]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-        if added:
-            with formatter.section("Commands of plugins"):
-                formatter.write_dl(added)
+        strangers = []
+        for name, (plugin, command) in sorted(load_registry().commands().items()):
+            (rows if plugin.distribution == GROUP else strangers).append((name, command.get_short_help_str(limit=60)))
+        for title, listed in (("Commands", rows), ("Commands of plugins", strangers)):
+            if listed:
+                with formatter.section(title):
+                    formatter.write_dl(listed)
 
 
 def _unknown_command(word: str, known: Sequence[str]) -> ConfigError:
@@ -77,8 +79,7 @@ def _unknown_command(word: str, known: Sequence[str]) -> ConfigError:
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Train and align language models with methods that are plugins.
-
-    `tunesmith list` shows what there is, `tunesmith run METHOD --help` how to use it.
+    `tunesmith list` shows them, `tunesmith run METHOD --help` how to use one.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -95,7 +96,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return failures.report(failures.from_click(error))
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        if is_main_process():
+            click.echo("interrupted", err=True)
         return failures.INTERRUPTED
     except BrokenPipeError:
         return _quiet_pipe()
