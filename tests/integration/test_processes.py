@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 
-def torchrun(count, arguments, cwd):
+def torchrun(count, arguments, cwd, program=("-m", "tunesmith")):
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={count}", "--master_port=0"]
-    command += ["--standalone", "-m", "tunesmith", *arguments]
+    command += ["--standalone", *program, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=cwd, env=environment)
 
@@ -40,3 +41,44 @@ def test_fewer_examples_than_processes_are_refused_once(chats, tiny_model, tmp_p
     result = torchrun(2, ["run", "sft", *paths, "--batch-size=1", "--max-steps=1"], tmp_path)
     assert result.returncode != 0
     assert result.stderr.count("batch_size 1 is less than the 2 processes") == 1
+
+
+def test_two_processes_train_every_preference_method_like_one(train, weights, tmp_path, tiny_model):
+    """KTO's baseline, ORPO's token count and the cached reference are of the whole step, not of a process."""
+    turn = lambda role, text: [{"role": role, "content": text}]  # noqa: E731
+    rows = [
+        {
+            "prompt": turn("user", f"Question {i}?"),
+            "chosen": turn("assistant", "Yes. " * (1 + i % 4)),
+            "rejected": turn("assistant", f"No {i}."),
+        }
+        for i in range(20)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    thumbs = [
+        {"prompt": r["prompt"], "completion": r["chosen" if i % 3 else "rejected"], "label": bool(i % 3)}
+        for i, r in enumerate(rows)
+    ]
+    (tmp_path / "thumbs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in thumbs))
+    settings = {"max_steps": 3, "batch_size": 5, "micro_tokens": 90, "learning_rate": 1e-3, "schedule": "constant"}
+    plan = [
+        ("dpo", "pairs", {}),
+        ("dpo", "pairs", {"reference": "cached"}),
+        ("orpo", "pairs", {}),
+        ("simpo", "pairs", {}),
+        ("kto", "thumbs", {}),
+        ("rm", "pairs", {}),
+    ]
+    runs, wanted = [], []
+    for i, (method, data, more) in enumerate(plan):
+        flags = {**settings, **more, "data": str(tmp_path / f"{data}.jsonl")}
+        wanted.append(weights(train(method, f"one-{i}", **flags) / "model"))
+        flags |= {"model": str(tiny_model), "output": str(tmp_path / f"two-{i}"), "device": "cpu"}
+        runs.append((method, flags))
+    script = Path(__file__).with_name("several_methods.py")
+    result = torchrun(2, [json.dumps(runs)], tmp_path, program=(str(script),))
+    assert result.returncode == 0, result.stderr[-3000:]
+    for i, (method, _, _) in enumerate(plan):
+        found = weights(tmp_path / f"two-{i}" / "model")
+        difference = max((wanted[i][name] - found[name]).abs().max().item() for name in found)
+        assert difference < 5e-6, (method, difference)

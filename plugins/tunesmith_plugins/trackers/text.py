@@ -63,9 +63,14 @@ def is_training(metrics: Mapping[str, float]) -> bool:
     return "loss" in metrics
 
 
+HEADLINES = ("rewards/accuracies", "rewards/margins")
+"""Metrics with a slash that say whether a run works."""
+
+
 def extras(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The method's own headline metrics. Names with a slash are details, which the run's metrics.jsonl keeps."""
-    return {key: metrics[key] for key in metrics if key not in SHOWN and key not in COUNTERS and "/" not in key}
+    """The method's own headline metrics. Other names with a slash are details, which the run's metrics.jsonl keeps."""
+    own = [key for key in metrics if key not in SHOWN and key not in COUNTERS and "/" not in key]
+    return {key: metrics[key] for key in [*own, *HEADLINES] if key in metrics}
 
 
 def fields(metrics: Mapping[str, float]) -> list[str]:
