@@ -12,7 +12,10 @@ from tunesmith.components import AnyScheduler, AnyTracker, DataSpec, Settings
 REVISION = 1
 """Grows when the meaning of a run file changes."""
 RESERVED_FIELDS = frozenset(
-    "method preset set overrides resume resume_run overwrite dry_run help help_all plugin no_plugin debug".split()
+    {
+        *("method", "preset", "set", "overrides", "resume", "resume_run", "overwrite", "dry_run"),
+        *("help", "help_all", "plugin", "no_plugin", "debug"),
+    }
 )
 """Names that no setting of a method may have, beside those of `RunSettings`."""
 

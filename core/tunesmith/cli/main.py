@@ -44,7 +44,7 @@ class Root(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write our commands from the table, so that help imports none of them."""
         rows = [(name, summary) for name, (_, summary) in COMMANDS.items()]
-        strangers = []
+        strangers: list[tuple[str, str]] = []
         for name, (plugin, command) in sorted(load_registry().commands().items()):
             (rows if plugin.distribution == GROUP else strangers).append((name, command.get_short_help_str(limit=60)))
         for title, listed in (("Commands", rows), ("Commands of plugins", strangers)):
