@@ -135,7 +135,9 @@ class Ranking(Comparison):
     tools: Sequence[Mapping[str, Any]] | None = None
 
     def answers(self) -> Sequence[Answer]:
-        """The completions with their scores."""
+        """The completions with their scores. Raises `ValueError` where there are not as many of both."""
+        if len(self.completions) != len(self.scores):
+            raise ValueError(f"there are {len(self.completions)} completions and {len(self.scores)} scores")
         pairs = enumerate(zip(self.completions, self.scores, strict=True))
         return [Answer(f"completions[{i}]", passage, float(score)) for i, (passage, score) in pairs]
 
