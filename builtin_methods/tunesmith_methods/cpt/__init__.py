@@ -95,10 +95,10 @@ class CPT(OfflineMethod):
         """
         start = ctx.state.setdefault("loss_before", dict(losses))
         metrics = {}
-        for metric, key, sign in (("forgetting", "general_set", 1.0), ("domain_gain", "domain_set", -1.0)):
+        for metric, key, sign in (("forgetting", "general_set", 1), ("domain_gain", "domain_set", -1)):
             name = getattr(self, key)
             if name in losses and name in start:
-                metrics[metric] = sign * (losses[name] - start[name])
+                metrics[metric] = sign * losses[name] - sign * start[name]
             elif name != type(self).model_fields[key].default:
                 raise ConfigError(
                     f"{key}: there is no evaluation set {name!r}{did_you_mean(name, losses)}",
