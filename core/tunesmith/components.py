@@ -41,7 +41,7 @@ COMPONENT_MARK = "x-component"
 class Settings(BaseModel):
     """Frozen settings; the docstring under a field is its help (`tunesmith.fieldtypes.help_texts`); no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, defer_build=True)
 
 
 class Component(Settings):
