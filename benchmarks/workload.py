@@ -1,0 +1,135 @@
+"""What every side trains: a model with random weights, its tokenizer, and conversations, made from a seed on the spot.
+
+Both sides read the same two things from disk, a Hugging Face model folder and a JSONL file, so nothing that one of
+them prepares can differ from what the other gets.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{- ('\n' if not loop.first else '') + '<|im_start|>' + message.role + '\n' -}}"
+    "{%- if message.role == 'assistant' -%}"
+    "{% generation %}{{- message.content + '<|im_end|>' -}}{% endgeneration %}"
+    "{%- else -%}{{- message.content + '<|im_end|>' -}}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '\n<|im_start|>assistant\n' -}}{%- endif -%}"
+)
+"""ChatML that ends with the last turn's end token: after it some tools compute one newline more and others do not."""
+SPECIAL_TOKENS = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+PROMPT_WORDS = (80, 0.6, 32, 256)
+ANSWER_WORDS = (64, 0.8, 16, 256)
+"""Median and sigma of the lognormal number of words, and the limits it is cut to."""
+LEXICON_SIZE = 8000
+ONSETS = ("b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "st", "tr", "ch")
+CODAS = ("", "", "n", "r", "s")
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Where the files are: ``model`` (weights, config and tokenizer) and ``rows`` (JSONL with ``messages``)."""
+
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def rows(self) -> Path:
+        return self.folder / "rows.jsonl"
+
+
+def build(folder: Path, vocabulary: int, num_rows: int, seed: int) -> Workload:
+    """Write the model, the tokenizer and the rows; the arguments alone decide what they hold."""
+    workload = Workload(folder)
+    words = Words(random.Random(seed))
+    write_rows(workload.rows, words, num_rows)
+    write_model(workload.model, vocabulary, words, seed)
+    return workload
+
+
+class Words:
+    """Text of made-up words whose frequencies follow Zipf's law, about one token a word."""
+
+    def __init__(self, source: random.Random) -> None:
+        self.source = source
+        lexicon: dict[str, None] = {}
+        while len(lexicon) < LEXICON_SIZE:
+            lexicon["".join(self._syllable() for _ in range(source.choice((1, 2, 2, 2, 3))))] = None
+        self.lexicon = list(lexicon)
+        self.cumulative = list(accumulate(1 / (rank + 2.7) for rank in range(LEXICON_SIZE)))
+
+    def _syllable(self) -> str:
+        choice = self.source.choice
+        return choice(ONSETS) + choice("aeiou") + choice(CODAS)
+
+    def text(self, count: int) -> str:
+        """``count`` words."""
+        return " ".join(self.source.choices(self.lexicon, cum_weights=self.cumulative, k=count))
+
+    def passage(self, median: int, sigma: float, least: int, most: int) -> str:
+        """A text of lognormal length."""
+        length = self.source.lognormvariate(math.log(median), sigma)
+        return self.text(int(min(most, max(least, length))))
+
+
+def write_rows(path: Path, words: Words, count: int) -> None:
+    """One conversation a line: a question and its answer."""
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(count):
+            question, answer = words.passage(*PROMPT_WORDS), words.passage(*ANSWER_WORDS)
+            turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            file.write(json.dumps({"messages": turns}) + "\n")
+
+
+def write_model(folder: Path, vocabulary: int, words: Words, seed: int) -> None:
+    """Qwen2 with hidden size 256, 4 layers and an untied head, in fp32, with a tokenizer of ``vocabulary`` at most."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = trained_tokenizer(vocabulary, words)
+    config = Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    torch.manual_seed(seed)
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def trained_tokenizer(vocabulary: int, words: Words):
+    """Byte-level BPE, trained on text of the same words."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator((words.text(200) for _ in range(1500)), trainer)
+    pad, _, end, _ = SPECIAL_TOKENS
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token=pad, eos_token=end, model_max_length=4096)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
