@@ -57,6 +57,10 @@ def test_true_or_false_is_written_in_either_way(dry, flags, value):
     assert dry(*flags, "--patience", 2).loud is value
 
 
+def test_settings_that_are_true_can_be_turned_off(dry):
+    assert (dry().shuffle, dry("--no-shuffle").shuffle, dry("--shuffle", "false").shuffle) == (True, False, False)
+
+
 def test_set_reaches_into_components_and_yields_to_flags(dry):
     run = dry("--set", "objective.beta=0.7", "--set", "schedule.warmup=5", "--set", "seed=3", "--seed", 4)
     assert (run.objective["beta"], run.schedule["warmup"], run.seed) == (0.7, 5.0, 4)
@@ -238,6 +242,12 @@ def test_run_file_loads_its_plugins_and_flags_override_it(dry, run_file):
     run = dry("--patience", 4, "--epochs", 7, start=("run", run_file(FILE + "epochs: 5\nseed: 1\n")))
     assert (run.method, run.patience, run.epochs, run.seed, run.learning_rate) == ("toy", 4, 7.0, 1, 1e-4)
     assert run.plugins["files"] == [TOY]
+
+
+def test_plugin_files_are_written_down_with_their_whole_path(dry, run_file, tmp_path):
+    (tmp_path / "mine.py").write_text(Path(TOY).read_text())
+    run = dry(start=("run", run_file(FILE.replace(TOY, "mine.py"))))
+    assert run.plugins["files"] == [str(tmp_path / "mine.py")]
 
 
 def test_existing_file_is_a_run_file_whatever_its_name(dry, run_file):

@@ -143,8 +143,9 @@ def _batch_size(found: Translation, values: Mapping[str, str]) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     total = numbers[0] * numbers[1] * processes
     found.put("batch_size", total, per_device)
+    passes_word = "1 pass" if numbers[1] == 1 else f"{numbers[1]} passes"
     processes_word = "1 process" if processes == 1 else f"{processes} processes"
-    found.notes.append(f"batch_size = {numbers[0]} per device x {numbers[1]} passes x {processes_word} = {total}")
+    found.notes.append(f"batch_size = {numbers[0]} per device x {passes_word} x {processes_word} = {total}")
 
 
 Apply = Callable[[Translation, str, str], None]
