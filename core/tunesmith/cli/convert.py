@@ -40,7 +40,7 @@ class ConvertCommand(click.Command):
 
 
 def _setting_options(registry: Registry, to: str) -> list[SettingOption]:
-    from tunesmith.data.convert import settings_of, written_by
+    from tunesmith.data.convertible import settings_of, written_by
 
     found = settings_of(registry, written_by(registry, to))
     return [

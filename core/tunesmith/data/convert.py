@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from tunesmith.components import DataFormat, DataSpec, Row
 from tunesmith.config import build
 from tunesmith.converters import Conversion, Converter
+from tunesmith.data.convertible import convertible, written_by
 from tunesmith.data.detect import SAMPLE, Taker, choose_format, renamed
 from tunesmith.data.report import Problems, printable
 from tunesmith.data.rows import FORMAT_FAULTS, Intake, check_example
@@ -156,32 +157,7 @@ def _why(account: Account) -> str:
     return "; ".join(line.strip() for line in account.lines())
 
 
-# ---------------------------------------------------------------------------------------------- what fits
-def convertible(registry: Registry, target: type[DataFormat]) -> list[type[DataFormat]]:
-    """The formats whose rows can become rows of ``target``."""
-    takes = (target.produces, *(converter.takes for converter in target.converters))
-    formats = [cast(type[DataFormat], cls) for _, cls in registry.entries(DataFormat.kind)]
-    return [cls for cls in formats if issubclass(cls.produces, takes)]
-
-
-def written_by(registry: Registry, name: str) -> type[DataFormat]:
-    """The format of this name. Raises `ConfigError` when there is none, or when it is only read."""
-    target = cast(type[DataFormat], registry.get(DataFormat.kind, name))
-    if target.to_row is not DataFormat.to_row:
-        return target
-    formats = [cast(type[DataFormat], cls) for _, cls in registry.entries(DataFormat.kind)]
-    names = sorted({cls.name for cls in formats if cls.to_row is not DataFormat.to_row})
-    raise ConfigError(
-        f"the format {name!r} is only read, not written", fix=f"formats that can be written: {', '.join(names)}"
-    )
-
-
-def settings_of(registry: Registry, target: type[DataFormat]) -> dict[str, type[Any]]:
-    """The settings that a conversion to ``target`` may have: name to the class that has it."""
-    classes = [*target.converters, target, *convertible(registry, target)]
-    return {name: cls for cls in reversed(classes) for name in cls.model_fields}
-
-
+# ---------------------------------------------------------------------------------------------- how
 def plan(spec: DataSpec, to: str, registry: Registry, settings: Mapping[str, Any]) -> Plan:
     """Find out how the rows of a source become rows of another format.
 
@@ -230,6 +206,3 @@ def _converter(cls: type[Converter] | None, settings: Mapping[str, Any]) -> Conv
         return cls(**{name: value for name, value in settings.items() if name in cls.model_fields})
     except ValidationError as error:
         raise explain(error, cls, "data convert") from None
-
-
-__all__ = ["Account", "Plan", "convertible", "plan", "settings_of", "written_by"]
