@@ -132,7 +132,7 @@ def run_folder(output: Path, share: float) -> Path:
 
 def all_commands(size: Size, output: Path, seed: int, overwrite: bool) -> dict[str, list[str]]:
     """What each command is for, and its arguments. All runs measure on the same documents; none trains on them."""
-    prose, held_out_prose = _source("python-docs", "train", size.modules), _source("python-docs", "test", None)
+    prose, held_out_prose = (_source("python-docs", part, size.modules) for part in ("train", "test"))
     base = output / "pretrained"
     commands = {
         "pre-train on English prose": [

@@ -73,14 +73,20 @@ def reading(found: Mapping[str, Any]) -> str:
     )
     if without["forgetting"] <= 0:
         return start + "Without replay nothing was forgotten here, so these runs say nothing about replay."
-    change = 1 - replayed["forgetting"] / without["forgetting"]
-    less, cost = change > 0, without["domain_gain"] - replayed["domain_gain"]
+    cost = without["domain_gain"] - replayed["domain_gain"]
     return start + (
         f"Without replay the model got {without['domain_gain']:.3f} better at source code and "
         f"{without['forgetting']:.3f} worse at prose. With 15% replay it got {replayed['domain_gain']:.3f} better and "
-        f"{replayed['forgetting']:.3f} worse: {abs(change):.0%} {'less' if less else 'more'} forgetting, for "
+        f"{_forgotten(without['forgetting'], replayed['forgetting'])}, for "
         f"{abs(cost):.3f} {'less' if cost > 0 else 'more'} gain."
     )
+
+
+def _forgotten(without: float, replayed: float) -> str:
+    if replayed <= 0:
+        return "forgot nothing"
+    change = 1 - replayed / without
+    return f"{replayed:.3f} worse: {abs(change):.0%} {'less' if change > 0 else 'more'} forgetting"
 
 
 def limits(found: Mapping[str, Any]) -> str:
