@@ -50,7 +50,8 @@ class PairLogps:
         chosen, rejected: ``[P]`` fp32 sums over the answer's tokens, with gradient.
         chosen_tokens, rejected_tokens: ``[P]`` fp32 numbers of those tokens.
         tokens_per_pair: mean of ``chosen_tokens`` over the whole optimizer step: with it a sum over pairs can be a
-            mean over tokens.
+            mean over tokens. Prompt tokens count where ``prompt`` is given.
+        prompt: ``[P]`` fp32 sums over the prompt's tokens, with gradient, where they are trained on as well.
     """
 
     chosen: Tensor
@@ -58,6 +59,7 @@ class PairLogps:
     chosen_tokens: Tensor
     rejected_tokens: Tensor
     tokens_per_pair: Tensor | float
+    prompt: Tensor | None = field(default=None, kw_only=True)
 
 
 @dataclass(slots=True)

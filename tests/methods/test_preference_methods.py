@@ -213,6 +213,28 @@ def test_orpo_without_its_penalty_is_fine_tuning_on_the_chosen_answers(train, pa
     assert largest_difference(weights(orpo / "model"), weights(sft / "model")) < 5e-6
 
 
+def test_orpo_can_train_on_the_prompt_as_well(train, pairs, metrics, tiny_model):
+    """The first likelihood term is the mean over prompt and chosen tokens, computed with transformers alone."""
+    from pathlib import Path
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    settings = {**STEPS, "batch_size": 24, "max_steps": 1}
+    run = train("orpo", "full", data=pairs, nll_scope="full", micro_tokens=200, **settings)
+    answers = train("orpo", "completion", data=pairs, **settings)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    total = count = 0.0
+    for line in Path(pairs).read_text().splitlines():
+        row = json.loads(line)
+        text = tokenizer.apply_chat_template(row["prompt"] + row["chosen"], tokenize=False).rstrip("\n")
+        ids = torch.tensor([tokenizer(text).input_ids])
+        with torch.no_grad():
+            logps = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])
+        total, count = total - logps.sum().item(), count + len(logps)
+    assert metrics(run)[0]["nll_loss"] == pytest.approx(total / count, rel=1e-5)
+    assert metrics(run)[0]["log_odds_ratio"] == pytest.approx(metrics(answers)[0]["log_odds_ratio"], rel=1e-5)
+
+
 # ------------------------------------------------------------------------------------------------ objectives
 OBJECTIVES = [
     "sigmoid",

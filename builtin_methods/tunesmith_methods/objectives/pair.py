@@ -180,11 +180,14 @@ class ORPO(Objective):
     """Weight of the odds-ratio term (the paper's lambda)."""
 
     def __call__(self, x: Any) -> Loss:
-        """NLL per token of the chosen answers of the step, plus ``beta`` times the odds-ratio term of every pair."""
+        """NLL per token of the chosen answers of the step, plus ``beta`` times the odds-ratio term of every pair.
+
+        Where the prompts' log-probabilities are supplied, their tokens count in the NLL as well.
+        """
         from .losses.pair import log_odds, odds_ratio
 
         chosen, rejected = x.chosen / x.chosen_tokens, x.rejected / x.rejected_tokens
-        likelihood = -x.chosen.sum() / x.tokens_per_pair
+        likelihood = -(x.chosen if x.prompt is None else x.chosen + x.prompt).sum() / x.tokens_per_pair
         penalty = odds_ratio(chosen, rejected).sum()
         metrics = _metrics(self.beta * chosen, self.beta * rejected, x) | {
             "nll_loss": likelihood.detach(),

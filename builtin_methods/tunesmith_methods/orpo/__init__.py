@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 import tunesmith
 from tunesmith import AnyObjective, Card, Method, OfflineMethod, PairLogps, Preference
+
+if TYPE_CHECKING:
+    from tunesmith.data.trees import Batch, Tree
+    from tunesmith.models.roles import Models
 
 
 class ORPO(OfflineMethod):
@@ -33,6 +38,45 @@ class ORPO(OfflineMethod):
 
     objective: AnyObjective = Field(default="orpo")  # type: ignore[assignment]
     """Loss: any that reads pairs and no reference."""
+    nll_scope: Literal["completion", "full"] = "completion"
+    """Tokens of the likelihood term: the chosen answer's, or the prompt's as well (as the authors' code and TRL do);
+    full computes every prompt three times."""
+
+    def arrange(self, trees: Sequence[Tree]) -> Sequence[Tree]:
+        """Give the prompt a branch of its own where its tokens are trained on."""
+        return trees if self.nll_scope == "completion" else [_with_prompt(tree) for tree in trees]
+
+    def totals(self, batch: Batch) -> Mapping[str, float]:
+        """Pairs, and the tokens that the likelihood term is averaged over."""
+        totals = dict(super().totals(batch))
+        if self.nll_scope == "full":
+            totals["chosen_tokens"] += sum(len(tree.branches[2]) for tree in batch.trees)
+        return totals
+
+    def forward(self, models: Models, batch: Batch) -> Any:
+        """The sums of both answers, and of the prompt where it is trained on."""
+        if self.nll_scope == "completion":
+            return super().forward(models, batch)
+        from tunesmith.numerics import counts_by, sum_by
+
+        x = models.policy.token_logps(batch)
+        sums = sum_by(x.logps, x.branches, x.num_branches).view(-1, 3)
+        counts = counts_by(x.branches, x.num_branches).view(-1, 3)
+        per_pair = batch.totals["chosen_tokens"] / batch.totals["pairs"]
+        return PairLogps(sums[:, 0], sums[:, 1], counts[:, 0], counts[:, 1], per_pair, prompt=sums[:, 2])
+
+
+def _with_prompt(tree: Tree) -> Tree:
+    """The prompt's first token as the trunk; its rest before each answer, not scored, and as a third branch, scored."""
+    import numpy as np
+
+    rest = tree.trunk[1:]
+    unscored, scored = np.zeros(len(rest), dtype=np.bool_), np.ones(len(rest), dtype=np.bool_)
+    answers = [
+        replace(b, ids=np.concatenate([rest, b.ids]), mask=np.concatenate([unscored, b.mask])) for b in tree.branches
+    ]
+    prompt = replace(tree.branches[0], ids=rest, mask=scored)
+    return replace(tree, trunk=tree.trunk[:1], branches=(*answers, prompt))
 
 
 @tunesmith.hookimpl
