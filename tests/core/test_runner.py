@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -215,6 +216,18 @@ def test_resume_works_from_the_folder_alone(train, registry, chats, weights, sto
     assert identical(weights(straight / "model"), weights(model))
     with pytest.raises(ConfigError, match="is finished"):
         launch.resume(folder, registry)
+
+
+def test_resume_works_from_another_folder(train, registry, chats, weights, stop_at, tmp_path, monkeypatch):
+    """Relative paths of the run start from where it was started."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "chats.jsonl").write_text(chats.read_text())
+    monkeypatch.chdir(tmp_path / "here")
+    stop_at(2)
+    with pytest.raises(StoppedError):
+        train("sft", "run", data="chats.jsonl", micro_tokens=10_000, **SFT)
+    monkeypatch.chdir(tmp_path)
+    assert (launch.resume(Path("run"), registry) / "model.safetensors").is_file()
 
 
 # ------------------------------------------------------------------------------------------------ the folder

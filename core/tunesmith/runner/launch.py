@@ -70,9 +70,21 @@ def resume(folder: Path, registry: Registry) -> Path:
     path = folder / records.RUN_FILE
     if not path.is_file():
         raise ConfigError(f"{folder} is not the folder of a run", why=f"it holds no {records.RUN_FILE}")
-    content = read_run_file(path)
-    run = resolve(registry, str(content["method"]), Layers(file={**content, "output": str(folder)}))
-    return start(run, registry, resume=True)
+    folder = folder.resolve()
+    with contextlib.chdir(_started_in(folder)):
+        content = {**read_run_file(folder / records.RUN_FILE), "output": str(folder)}
+        run = resolve(registry, str(content["method"]), Layers(file=content, path=folder / records.RUN_FILE))
+        return start(run, registry, resume=True)
+
+
+def _started_in(folder: Path) -> Path:
+    """The folder that the relative paths of a run start from, where it still exists; else the present one."""
+    manifest = folder / records.MANIFEST
+    if manifest.is_file():
+        before = Path(json.loads(manifest.read_text(encoding="utf-8"))["folder"])
+        if before.is_dir():
+            return before
+    return Path.cwd()
 
 
 # ---------------------------------------------------------------------------------------------- the folder

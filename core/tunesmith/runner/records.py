@@ -18,6 +18,7 @@ from tunesmith.runfile import dump
 
 RUN_FILE = "run.yaml"
 METRICS = "metrics.jsonl"
+MANIFEST = "manifest.json"
 PACKAGES = ("tunesmith", "torch", "transformers", "accelerate", "peft", "datasets", "bitsandbytes", "tokenizers")
 
 
@@ -66,6 +67,7 @@ def write_manifest(folder: Path, registry: Registry, sources: Sequence[Mapping[s
     """Plugins and their versions, hashes of the data, state of the code, environment."""
     manifest = {
         "command": sys.argv,
+        "folder": str(Path.cwd()),
         "processes": processes,
         "packages": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
@@ -77,7 +79,7 @@ def write_manifest(folder: Path, registry: Registry, sources: Sequence[Mapping[s
         "data": list(sources),
         "git": _git_state(),
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
 def _git_state() -> dict[str, Any] | None:
