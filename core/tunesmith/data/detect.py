@@ -145,7 +145,7 @@ def _nothing_fits(
             f"the rows of {name} are in the format {seen.name!r}, which {taker.method} does not take",
             where=where,
             why=f"it gives {seen.produces.__name__}, and {taker.method} takes {taker.consumes.__name__}",
-            fix=f"methods that take it: {', '.join(methods) or 'none is installed'}; or `tunesmith data convert` the rows",
+            fix=f"methods that take it: {', '.join(methods) or 'none is installed'}; or use `tunesmith data convert`",
         )
     wanted = [cls for cls in _formats(registry) if taker.takes(cls.produces)]
     needs = "; ".join(f"{cls.name} needs {', '.join(cls.columns)}" for cls in wanted)
