@@ -1,0 +1,164 @@
+"""What a run does, and its loss."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from tunesmith.components.base import Component, named, written_as
+from tunesmith.components.rows import DataSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tunesmith.data.trees import Batch, Tree
+    from tunesmith.examples import Example
+    from tunesmith.inputs import Loss
+    from tunesmith.models.roles import Models
+    from tunesmith.runner.context import Context
+
+Role = Literal["policy", "reference", "reward", "value"]
+
+
+class Objective(Component):
+    """A loss: no model, no state, no collective. Reads `inputs`, returns a SUM over its units."""
+
+    kind: ClassVar[str] = "objective"
+    inputs: ClassVar[type]
+    """The dataclass of tensors that it reads."""
+    unit: ClassVar[Literal["token", "sequence", "pair"]] = "token"
+    """What the loss is summed over; the runner divides by their global count."""
+
+    @abstractmethod
+    def __call__(self, x: Any) -> Loss:
+        """Return the sum over units. Must be a sum over trees, so that it can be evaluated a few trees at a time."""
+
+
+AnyObjective = Annotated[Objective, named("objective"), written_as("objective")]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What ``show`` prints about a method."""
+
+    paper: str
+    """Where the method comes from: title and arXiv number, or ``-``."""
+    use_when: str
+    data: str
+    """Typical volume of data."""
+    memory: str
+    """Models and optimizer states held, per parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named recipe: settings of the run and of the method that belong together."""
+
+    summary: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class ParamGroup:
+    """Parameters that share a learning rate. The runner reads ``lr_scale`` again at every step."""
+
+    name: str
+    params: list[nn.Parameter]
+    lr_scale: float = 1.0
+    weight_decay: bool = True
+
+
+class Method(Component):
+    """What a run does. Only `forward` has no default."""
+
+    kind: ClassVar[str] = "method"
+    consumes: ClassVar[type[Example]]
+    supplies: ClassVar[type]
+    """What `forward` returns; must be what the objective reads."""
+    roles: ClassVar[frozenset[Role]] = frozenset({"policy"})
+    card: ClassVar[Card]
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Recommended settings of the run for full training."""
+    adapter_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Recommended settings of the run where an adapter is trained; they win over `defaults`."""
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    starts_from_config: ClassVar[bool] = False
+    """True when a model folder without weights is meant: the model is then initialised at random."""
+    head: ClassVar[Literal["lm", "score"]] = "lm"
+    """What the policy puts out: token probabilities, or one score of a whole answer."""
+
+    objective: AnyObjective
+
+    def data_groups(self) -> Mapping[str, Sequence[DataSpec]]:
+        """Data beside the run's own ``data`` (which is the group ``"train"``): group name to sources."""
+        return {}
+
+    def mixture(self, step: int, total: int) -> Mapping[str, float] | None:
+        """Share of tokens of each data group at a step, or ``None`` to follow the sources' own weights."""
+        return None
+
+    def encoder_options(self) -> Mapping[str, Any]:
+        """Options for `tunesmith.data.encoding.Encoder`, such as which assistant turns are trained on."""
+        return {}
+
+    def build_tokenizer(self, texts: Iterable[str]) -> Any | None:
+        """Train a tokenizer on the texts of the training rows, or ``None`` to use the model's."""
+        return None
+
+    def check(self, example: Example, tree: Tree) -> str | None:
+        """A reason to refuse the example, or ``None``. Called once per row, before a model is loaded."""
+        return None
+
+    def prepare(self, policy: nn.Module, ctx: Context) -> nn.Module:
+        """Change the model before training: surgery, freezing, heads."""
+        return policy
+
+    def param_groups(self, models: Models) -> list[ParamGroup]:
+        """What trains, and at which rate. Default: everything trainable; matrices decay, vectors do not."""
+        trainable = [p for p in models.policy.module.parameters() if p.requires_grad]
+        return [
+            ParamGroup("matrices", [p for p in trainable if p.ndim >= 2]),
+            ParamGroup("vectors", [p for p in trainable if p.ndim < 2], weight_decay=False),
+        ]
+
+    def started(self, ctx: Context, trees: Iterable[Tree]) -> None:
+        """Called before the first step of a new run with all training trees; what is found out goes to ``ctx.state``.
+
+        Not called when a run goes on, nor for streamed sources.
+        """
+
+    def resumed(self, ctx: Context) -> None:
+        """Called when ``ctx.state`` was restored from a checkpoint."""
+
+    def arrange(self, trees: Sequence[Tree]) -> Sequence[Tree]:
+        """Rebuild the trees of a step before they are shared among processes; a pure function of the whole batch."""
+        return trees
+
+    def collect(self, batch: Batch, ctx: Context) -> Batch:
+        """Without gradient, once per optimizer step, on this process's share: references, rollouts, advantages.
+
+        No collective may be called in it; what is needed of the other processes goes through `totals`.
+        """
+        return batch
+
+    def totals(self, batch: Batch) -> Mapping[str, float]:
+        """Numbers of this process's share that `forward` needs of the whole step.
+
+        They are summed over processes; `forward` finds the sums in ``batch.totals``. The names must be the same on
+        every process.
+        """
+        return {}
+
+    @abstractmethod
+    def forward(self, models: Models, batch: Batch) -> Any:
+        """With gradient: score a part of the batch and return `supplies`."""
+
+    def after_step(self, ctx: Context) -> Mapping[str, float]:
+        """Adapt after an optimizer step; return metrics."""
+        return {}
+
+    def after_eval(self, ctx: Context, losses: Mapping[str, float]) -> Mapping[str, float]:
+        """Called with the held-out loss (nats per token) of every evaluation set; return metrics."""
+        return {}
