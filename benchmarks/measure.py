@@ -148,6 +148,12 @@ def check_same_tokens(runs: Mapping[str, Sequence[Measurement]]) -> None:
         raise RuntimeError(f"the sides did not train on the same tokens: {totals}")
 
 
+def loss_difference(runs: Mapping[str, Sequence[Measurement]]) -> float:
+    """Largest difference of the loss of a step between two processes, of any side."""
+    losses = [[step.loss for step in measured.steps] for repeats in runs.values() for measured in repeats]
+    return max(max(step) - min(step) for step in zip(*losses, strict=True))
+
+
 def environment(packages: Sequence[str]) -> str:
     """Date, processor and versions, in one line."""
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
@@ -158,18 +164,20 @@ def environment(packages: Sequence[str]) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- the tables
-def rate_table(runs: Mapping[str, Sequence[Measurement]], warmup: int) -> str:
-    """Medians over the repeats."""
-    lines = [
-        "| side | tokens/s | trained tokens/s | the same by CPU time | core had | peak MB above start | peak MB |",
-        "|---|---|---|---|---|---|---|",
-    ]
+LABELS = {"tokens": "tokens/s", "trained": "trained tokens/s"}
+
+
+def rate_table(
+    runs: Mapping[str, Sequence[Measurement]], warmup: int, rates: Sequence[str] = ("tokens", "trained")
+) -> str:
+    """Medians over the repeats; the last of ``rates`` also by CPU time."""
+    heads = ["side", *(LABELS[rate] for rate in rates), "the same by CPU time", "core had", "peak MB above start"]
+    lines = [f"| {' | '.join([*heads, 'peak MB'])} |", "|---" * (len(heads) + 1) + "|"]
     for side, repeats in runs.items():
         values = [
             (
-                m.rate("tokens", warmup),
-                m.rate("trained", warmup),
-                m.rate("trained", warmup, "cpu_seconds"),
+                *(m.rate(rate, warmup) for rate in rates),
+                m.rate(rates[-1], warmup, "cpu_seconds"),
                 100 * m.total("cpu_seconds", warmup) / m.total("seconds", warmup),
                 m.memory,
                 m.peak_memory,
@@ -177,23 +185,23 @@ def rate_table(runs: Mapping[str, Sequence[Measurement]], warmup: int) -> str:
             for m in repeats
         ]
         medians = [f"{statistics.median(column):,.0f}" for column in zip(*values, strict=True)]
-        medians[3] += "%"
+        medians[-3] += "%"
         lines.append(f"| {' | '.join([side, *medians])} |")
     return "\n".join(lines)
 
 
-def ratio_table(runs: Mapping[str, Sequence[Measurement]], ours: str, warmup: int) -> str:
+def ratio_table(runs: Mapping[str, Sequence[Measurement]], ours: str, warmup: int, rate: str = "trained") -> str:
     """Median (least to most) of our side's ratio to each other side's run of the same repeat."""
     lines = [
-        f"| {ours} against | trained tokens/s | the same by CPU time | peak memory above start |",
+        f"| {ours} against | {LABELS[rate]} | the same by CPU time | peak memory above start |",
         "|---|---|---|---|",
     ]
     for side, repeats in runs.items():
         if side == ours:
             continue
         pairs = list(zip(runs[ours], repeats, strict=True))
-        speed = [a.rate("trained", warmup) / b.rate("trained", warmup) for a, b in pairs]
-        by_cpu = [a.rate("trained", warmup, "cpu_seconds") / b.rate("trained", warmup, "cpu_seconds") for a, b in pairs]
+        speed = [a.rate(rate, warmup) / b.rate(rate, warmup) for a, b in pairs]
+        by_cpu = [a.rate(rate, warmup, "cpu_seconds") / b.rate(rate, warmup, "cpu_seconds") for a, b in pairs]
         memory = [a.memory / b.memory for a, b in pairs]
         lines.append(f"| {' | '.join([side, *(_spread(values) for values in (speed, by_cpu, memory))])} |")
     return "\n".join(lines)

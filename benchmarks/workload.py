@@ -1,4 +1,4 @@
-"""What every side trains: a model with random weights, its tokenizer, and conversations, made from a seed on the spot.
+"""What every side trains: a model with random weights, its tokenizer, and rows, made from a seed on the spot.
 
 Both sides read the same two things from disk, a Hugging Face model folder and a JSONL file, so nothing that one of
 them prepares can differ from what the other gets.
@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any, Literal
 
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -30,11 +31,13 @@ ANSWER_WORDS = (64, 0.8, 16, 256)
 LEXICON_SIZE = 8000
 ONSETS = ("b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "st", "tr", "ch")
 CODAS = ("", "", "n", "r", "s")
+Kind = Literal["conversations", "pairs", "labelled", "comparisons"]
+"""Rows to write; comparisons are pairs for a model with a score head instead of an LM head."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Where the files are: ``model`` (weights, config and tokenizer) and ``rows`` (JSONL with ``messages``)."""
+    """Where the files are: ``model`` (weights, config and tokenizer) and ``rows`` (JSONL)."""
 
     folder: Path
 
@@ -47,12 +50,12 @@ class Workload:
         return self.folder / "rows.jsonl"
 
 
-def build(folder: Path, vocabulary: int, num_rows: int, seed: int) -> Workload:
+def build(folder: Path, vocabulary: int, num_rows: int, seed: int, kind: Kind = "conversations") -> Workload:
     """Write the model, the tokenizer and the rows; the arguments alone decide what they hold."""
     workload = Workload(folder)
     words = Words(random.Random(seed))
-    write_rows(workload.rows, words, num_rows)
-    write_model(workload.model, vocabulary, words, seed)
+    write_rows(workload.rows, words, num_rows, kind)
+    write_model(workload.model, vocabulary, words, seed, scores=kind == "comparisons")
     return workload
 
 
@@ -81,19 +84,34 @@ class Words:
         return self.text(int(min(most, max(least, length))))
 
 
-def write_rows(path: Path, words: Words, count: int) -> None:
-    """One conversation a line: a question and its answer."""
+def write_rows(path: Path, words: Words, count: int, kind: Kind = "conversations") -> None:
+    """One row a line: a question with an answer, with two of them, or with one and a label; labels alternate."""
     with path.open("w", encoding="utf-8") as file:
-        for _ in range(count):
-            question, answer = words.passage(*PROMPT_WORDS), words.passage(*ANSWER_WORDS)
-            turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-            file.write(json.dumps({"messages": turns}) + "\n")
+        for index in range(count):
+            file.write(json.dumps(_row(words, kind, index)) + "\n")
 
 
-def write_model(folder: Path, vocabulary: int, words: Words, seed: int) -> None:
-    """Qwen2 with hidden size 256, 4 layers and an untied head, in fp32, with a tokenizer of ``vocabulary`` at most."""
+def _row(words: Words, kind: Kind, index: int) -> dict[str, Any]:
+    prompt = [{"role": "user", "content": words.passage(*PROMPT_WORDS)}]
+
+    def answer() -> list[dict[str, str]]:
+        return [{"role": "assistant", "content": words.passage(*ANSWER_WORDS)}]
+
+    if kind == "conversations":
+        return {"messages": prompt + answer()}
+    if kind == "labelled":
+        return {"prompt": prompt, "completion": answer(), "label": index % 2 == 0}
+    return {"prompt": prompt, "chosen": answer(), "rejected": answer()}
+
+
+def write_model(folder: Path, vocabulary: int, words: Words, seed: int, *, scores: bool = False) -> None:
+    """Qwen2 with hidden size 256, 4 layers and an untied head, in fp32, with a tokenizer of ``vocabulary`` at most.
+
+    Args:
+        scores: give it a score head with random weights instead of the LM head.
+    """
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 
     tokenizer = trained_tokenizer(vocabulary, words)
     config = Qwen2Config(
@@ -110,7 +128,9 @@ def write_model(folder: Path, vocabulary: int, words: Words, seed: int) -> None:
         eos_token_id=tokenizer.eos_token_id,
     )
     torch.manual_seed(seed)
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    if scores:
+        config.num_labels = 1
+    (Qwen2ForSequenceClassification if scores else Qwen2ForCausalLM)(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
