@@ -45,7 +45,7 @@ def _measure(
         mine.totals = processes.sum_named(method.totals(mine) if len(mine) else {})
         for part in mine.split(micro_tokens):
             x = method.forward(context.models, part)
-            loss = Loss(-x.logps.double().sum()) if isinstance(x, TokenLogps) else method.objective(x)
+            loss = Loss(-x.logps.cpu().double().sum()) if isinstance(x, TokenLogps) else method.objective(x)
             whole.total += loss.total.cpu()
             merge(whole, loss)
             count += part.count(method.objective.unit)

@@ -53,9 +53,10 @@ class StepSums:
     tokens: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        zero = torch.zeros((), dtype=torch.float64, device=self.device)
+        exact = torch.float32 if self.device.type == "mps" else torch.float64  # mps has no float64
+        zero = torch.zeros((), dtype=exact, device=self.device)
         self.total = zero.clone()
-        self.sources = torch.zeros(2, self.num_sources, dtype=torch.float64, device=self.device)
+        self.sources = torch.zeros(2, self.num_sources, dtype=exact, device=self.device)
         if self.detailed:
             self.tokens = {"correct": zero.clone(), "entropy": zero.clone()}
 
@@ -71,16 +72,17 @@ class StepSums:
         """Add the tokens of one part to their sources."""
         owners = [tree.source for tree in batch.trees for _ in tree.branches]
         index = torch.tensor(owners, device=x.logps.device)[x.branches]
-        self.sources[0].index_add_(0, index, -x.logps.detach().double())
-        self.sources[1].index_add_(0, index, torch.ones_like(x.logps, dtype=torch.float64))
+        logps = x.logps.detach().to(self.sources.dtype)
+        self.sources[0].index_add_(0, index, -logps)
+        self.sources[1].index_add_(0, index, torch.ones_like(logps))
 
     def reduce(self, processes: Processes) -> None:
         """Sum over processes, in one exchange."""
         parts = [self.total, *_by_name(self.metrics), *_by_name(self.means), *_by_name(self.tokens), self.sources]
-        summed = processes.sum(torch.cat([part.double().reshape(-1) for part in parts]).tolist())
+        summed = processes.sum(torch.cat([part.reshape(-1).to(self.total.dtype) for part in parts]).tolist())
         start = 0
         for part in parts:
-            piece = torch.tensor(summed[start : start + part.numel()], dtype=torch.float64, device=self.device)
+            piece = torch.tensor(summed[start : start + part.numel()], dtype=part.dtype, device=self.device)
             part.copy_(piece.view_as(part))
             start += part.numel()
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 CHUNK_BYTES = 64 << 20
 """Memory for one chunk of fp32 logits."""
+CHUNK_BYTES_GPU = 512 << 20
+"""The same on a GPU, where a matrix product of few rows leaves most of it idle."""
 
 
 @dataclass(slots=True)
@@ -43,11 +45,23 @@ class Head:
         self._buffer: Tensor | None = None
         self._tanh: Tensor | None = None
         self._owner: object = None
+        self._low: tuple[int, Tensor] | None = None
+
+    def weight_as(self, dtype: torch.dtype) -> Tensor:
+        """The weight in the dtype of the hidden states; a copy is kept until the weight changes or `release`."""
+        weight = self.linear.weight.detach()
+        if weight.dtype == dtype:
+            return weight
+        if self._low is None or self._low[0] != weight._version or self._low[1].dtype != dtype:
+            self._low = (weight._version, weight.to(dtype))
+        return self._low[1]
 
     @property
     def rows(self) -> int:
         """Rows of logits in a chunk."""
-        return max(16, CHUNK_BYTES // (4 * self.linear.weight.shape[0]))
+        weight = self.linear.weight
+        chunk = CHUNK_BYTES_GPU if weight.is_cuda else CHUNK_BYTES
+        return max(16, chunk // (4 * weight.shape[0]))
 
     def logps(self, hidden: Tensor, targets: Tensor, sink: Sink | None = None) -> Tensor:
         """``[S]`` fp32 log-probabilities of ``targets [S]`` given ``hidden [S, H]``.
@@ -70,7 +84,7 @@ class Head:
     def probabilities(self, hidden: Tensor, owner: object) -> tuple[Tensor, Tensor, Tensor]:
         """Unnormalised ``exp(logits - max)`` ``[n, V]`` in the shared buffer, ``max [n, 1]``, their sum ``[n, 1]``."""
         logits = self._room(len(hidden), hidden.device)
-        weight, bias = self.linear.weight.detach().to(hidden.dtype), self.linear.bias
+        weight, bias = self.weight_as(hidden.dtype), self.linear.bias
         if hidden.dtype == logits.dtype:
             torch.mm(hidden, weight.t(), out=logits)
         else:
@@ -91,8 +105,8 @@ class Head:
         return self._buffer[:rows] if self._owner is owner and self._buffer is not None else None
 
     def release(self) -> None:
-        """Forget what the buffer holds."""
-        self._owner = None
+        """Forget what the buffer holds, and the copy of the weight."""
+        self._owner = self._low = None
 
     def logits_gradient(self, exps: Tensor, sums: Tensor, targets: Tensor, grad: Tensor) -> Tensor:
         """In place: the gradient of the raw logits ``grad * (onehot - p)``, through the soft cap."""
@@ -155,7 +169,8 @@ class _Logps(torch.autograd.Function):
             if exps is None:
                 exps, _, sums = head.probabilities(rows, ctx)
             delta = head.logits_gradient(exps, sums, targets[lo:hi], grad[lo:hi].float())
-            _products(delta, rows, linear.weight, None if into is None else into[lo:hi], weight_grad, bias_grad)
+            low = head.weight_as(rows.dtype)
+            _products(delta, rows, low, None if into is None else into[lo:hi], weight_grad, bias_grad)
         return (None,) * 7 if sink is not None else (into, weight_grad, bias_grad, None, None, None, None)
 
 
@@ -199,14 +214,11 @@ def _products(
     weight_grad: Tensor | None,
     bias_grad: Tensor | None,
 ) -> None:
-    """The two matrix products of the backward, written into place."""
+    """The two matrix products of the backward, written into place; ``weight`` has the dtype of ``hidden``."""
     same = hidden.dtype == delta.dtype
     low = delta if same else delta.to(hidden.dtype)
     if hidden_grad is not None:
-        if same and weight.dtype == delta.dtype:
-            torch.mm(low, weight.detach(), out=hidden_grad)
-        else:
-            hidden_grad.copy_(low @ weight.detach().to(low.dtype))
+        torch.mm(low, weight, out=hidden_grad)
     if weight_grad is not None:
         if same and weight_grad.dtype == delta.dtype:
             weight_grad.addmm_(low.t(), hidden)
