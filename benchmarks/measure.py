@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 SAMPLE_SECONDS = 0.01
+UNDISTURBED = 0.95
+"""Share of a step's wall time in which the process must have had its core, for the step to count as undisturbed."""
 MEGABYTE = 2**20
 
 
@@ -170,9 +172,10 @@ LABELS = {"tokens": "tokens/s", "trained": "trained tokens/s"}
 def rate_table(
     runs: Mapping[str, Sequence[Measurement]], warmup: int, rates: Sequence[str] = ("tokens", "trained")
 ) -> str:
-    """Medians over the repeats; the last of ``rates`` also by CPU time."""
+    """Medians over the repeats, the last of ``rates`` also by CPU time; the undisturbed steps of all repeats together."""
     heads = ["side", *(LABELS[rate] for rate in rates), "the same by CPU time", "core had", "peak MB above start"]
-    lines = [f"| {' | '.join([*heads, 'peak MB'])} |", "|---" * (len(heads) + 1) + "|"]
+    heads += ["peak MB", "tokens/s, undisturbed steps"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for side, repeats in runs.items():
         values = [
             (
@@ -186,8 +189,18 @@ def rate_table(
         ]
         medians = [f"{statistics.median(column):,.0f}" for column in zip(*values, strict=True)]
         medians[-3] += "%"
-        lines.append(f"| {' | '.join([side, *medians])} |")
+        undisturbed = _undisturbed([step for m in repeats for step in m.steps[warmup:]])
+        lines.append(f"| {' | '.join([side, *medians, undisturbed])} |")
     return "\n".join(lines)
+
+
+def _undisturbed(steps: Sequence[Step]) -> str:
+    """Real tokens a second of wall time in the undisturbed steps, and how many those are."""
+    quiet = [step for step in steps if step.cpu_seconds > UNDISTURBED * step.seconds]
+    if not quiet:
+        return "none"
+    rate = sum(step.tokens for step in quiet) / sum(step.seconds for step in quiet)
+    return f"{rate:,.0f} ({len(quiet)} of {len(steps)})"
 
 
 def ratio_table(runs: Mapping[str, Sequence[Measurement]], ours: str, warmup: int, rate: str = "trained") -> str:
