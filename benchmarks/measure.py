@@ -172,7 +172,7 @@ LABELS = {"tokens": "tokens/s", "trained": "trained tokens/s"}
 def rate_table(
     runs: Mapping[str, Sequence[Measurement]], warmup: int, rates: Sequence[str] = ("tokens", "trained")
 ) -> str:
-    """Medians over the repeats, the last of ``rates`` also by CPU time; the undisturbed steps of all repeats together."""
+    """Medians over the repeats, the last of ``rates`` also by CPU time; undisturbed steps are those of all repeats."""
     heads = ["side", *(LABELS[rate] for rate in rates), "the same by CPU time", "core had", "peak MB above start"]
     heads += ["peak MB", "tokens/s, undisturbed steps"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
