@@ -9,15 +9,15 @@ puts them in another order. `README.md` beside this file says how to read the ta
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import measure
+import sides
 import workload
 
 OURS = "tunesmith"
@@ -29,36 +29,8 @@ MAX_LENGTH = 1024
 
 
 def run_tunesmith(data: workload.Workload, meter: measure.Meter, output: Path, **settings: Any) -> None:
-    """A run as the command line starts it, metrics.jsonl and the terminal's lines included."""
-    os.environ["TUNESMITH_CACHE"] = str(output.parent / "cache")
-    import tunesmith
-    from tunesmith import config, plugins
-    from tunesmith.runner import launch
-
-    class Listener:
-        """Hears of every step after it was logged."""
-
-        tokens = trained = 0
-
-        @tunesmith.hookimpl
-        def tunesmith_run_started(self, run: Any) -> None:
-            self.total = run.total_steps
-            meter.begin()
-
-        @tunesmith.hookimpl
-        def tunesmith_step_ended(self, step: int, metrics: dict[str, float]) -> None:
-            tokens, trained = int(metrics["num_tokens"]), int(metrics["num_trained_tokens"])
-            meter.step(tokens - self.tokens, trained - self.trained, metrics["loss"], metrics["grad_norm"])
-            self.tokens, self.trained = tokens, trained
-            if step == self.total:
-                meter.end()
-
-    registry = plugins.load()
-    registry.manager.register(Listener())
-    flags = {
-        "model": str(data.model),
-        "data": str(data.rows),
-        "output": str(output),
+    """Our side."""
+    options = {
         "epochs": 1.0,
         "batch_size": BATCH_SIZE,
         "shuffle": False,
@@ -71,49 +43,15 @@ def run_tunesmith(data: workload.Workload, meter: measure.Meter, output: Path, *
         "device": "cpu",
         **settings,
     }
-    launch.start(config.resolve(registry, "sft", config.Layers(flags=flags)), registry)
-    check_metrics_file(output, meter)
-
-
-def check_metrics_file(output: Path, meter: measure.Meter) -> None:
-    """Raises `RuntimeError` unless metrics.jsonl has every step: a run that does not log is not what users run."""
-    logged = [json.loads(line) for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    if [step.loss for step in meter.result.steps] != [line["loss"] for line in logged]:
-        raise RuntimeError("metrics.jsonl does not hold the steps that were measured")
+    sides.run_tunesmith("sft", data, meter, output, lambda computed, trained: computed, **options)
 
 
 def run_trl(data: workload.Workload, meter: measure.Meter, output: Path, **settings: Any) -> None:
     """SFTTrainer with the fastest settings that it has for fp32 on a CPU."""
     import torch
     from datasets import load_dataset
-    from transformers import AutoTokenizer, TrainerCallback
+    from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer
-
-    counts = [0, 0]
-
-    class Counted(SFTTrainer):
-        """Counts the tokens of every forward pass."""
-
-        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            mask = inputs.get("attention_mask")
-            counts[0] += inputs["input_ids"].numel() if mask is None else int(mask.sum())
-            counts[1] += int((inputs["labels"][:, 1:] != -100).sum())
-            return super().training_step(model, inputs, *args, **kwargs)
-
-    class Listener(TrainerCallback):
-        """Hears of every step after it was logged."""
-
-        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-            touch_weights(trainer.model)
-            meter.begin()
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
-            if "loss" in logs:
-                meter.step(counts[0], counts[1], logs["loss"], logs["grad_norm"])
-                counts[:] = 0, 0
-
-        def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-            meter.end()
 
     options = {
         "max_length": MAX_LENGTH,
@@ -137,20 +75,22 @@ def run_trl(data: workload.Workload, meter: measure.Meter, output: Path, **setti
         "model_init_kwargs": {"dtype": torch.float32},
         **settings,
     }
-    trainer = Counted(
+    sides.run_trl(
+        SFTTrainer,
+        meter,
+        count,
         model=str(data.model),
         args=SFTConfig(output_dir=str(output), **options),
         train_dataset=load_dataset("json", data_files=str(data.rows), split="train", cache_dir=str(output / "cache")),
         processing_class=AutoTokenizer.from_pretrained(data.model),
-        callbacks=[Listener()],
     )
-    trainer.train()
 
 
-def touch_weights(model: Any) -> None:
-    """Read every weight once: what is mapped from the file becomes resident before memory is measured."""
-    for parameter in model.parameters():
-        parameter.detach().sum()
+def count(inputs: Mapping[str, Any]) -> tuple[int, int]:
+    """Real tokens of a pass of TRL's and those that the loss is over; packed rows come without a mask."""
+    mask = inputs.get("attention_mask")
+    tokens = inputs["input_ids"].numel() if mask is None else int(mask.sum())
+    return tokens, int((inputs["labels"][:, 1:] != -100).sum())
 
 
 PACKING = {"packing": True, "packing_strategy": "bfd", "per_device_train_batch_size": 1}
