@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tunesmith.cli.failures import adopt_loggers
 from tunesmith.plugins import Registry, load
 
 COMMANDS = {
@@ -115,9 +116,9 @@ def load_registry(*, files: Iterable[Path] = (), block: Iterable[str] = ()) -> R
     all_files = tuple(dict.fromkeys(path.resolve() for path in (*files, *options.files)))
     all_blocked = tuple(sorted({*block, *options.block}))
     if (all_files, all_blocked) not in options.registries:
-        options.registries[all_files, all_blocked] = load(
-            files=all_files, block=all_blocked, reserved_commands=COMMANDS
-        )
+        registry = load(files=all_files, block=all_blocked, reserved_commands=COMMANDS)
+        adopt_loggers(plugin.module for plugin in registry.plugins)
+        options.registries[all_files, all_blocked] = registry
     return options.registries[all_files, all_blocked]
 
 

@@ -53,6 +53,22 @@ def configure_logging() -> None:
     logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
 
 
+def adopt_loggers(modules: Iterable[str]) -> None:
+    """Send what plugins log the way of our own messages: to the terminal and to the run's log."""
+    for name in {module.partition(".")[0] for module in modules} - {"tunesmith", ""}:
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, _ToOurs) for handler in logger.handlers):
+            logger.addHandler(_ToOurs())
+            logger.setLevel(logging.INFO)
+
+
+class _ToOurs(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        ours = logging.getLogger("tunesmith")
+        if ours.isEnabledFor(record.levelno):
+            ours.handle(record)
+
+
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         label = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""

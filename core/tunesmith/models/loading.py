@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -24,11 +25,17 @@ DROPOUT_ATTRIBUTES = ("dropout", "attention_dropout", "activation_dropout", "hid
 
 
 def quiet_transformers() -> None:
-    """No progress bars and load reports of transformers: what is missing in a model is our error to raise."""
+    """No progress bars and load reports of transformers: what is missing in a model is our error to raise.
+
+    Nor what the libraries below it say on their own account, which no user can act on.
+    """
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # optional kernels that are not installed
+    # peft reads the old name of a property of transformers
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 def pick_device(settings: RunSettings) -> torch.device:
