@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,21 +13,24 @@ from pydantic import Field
 import tunesmith
 from tunesmith import ConfigError, ResourceError, Reward, Rollout, Unpaired
 
+ADAPTER = "adapter_config.json"
+
 
 class RewardModel(Reward):
     """The score that a reward model gives the whole answer, with its own tokenizer and chat template."""
 
     name: ClassVar[str] = "reward-model"
     model: str
-    """Folder of a reward model, such as `tunesmith run rm` writes."""
+    """Folder of a reward model or of an adapter with a score head, such as `tunesmith run rm` writes."""
     micro_tokens: int = Field(default=4096, ge=1)
     """Tokens in one forward pass."""
 
     @classmethod
     def claims(cls, word: str) -> Mapping[str, Any] | None:
-        """A folder with a config and weights."""
+        """A folder with a config, of a model or an adapter, and weights."""
         path = Path(word)
-        return {"model": word} if (path / "config.json").is_file() and any(path.glob("*.safetensors")) else None
+        described = any((path / name).is_file() for name in ("config.json", ADAPTER))
+        return {"model": word} if described and any(path.glob("*.safetensors")) else None
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         """Score every answer; the same whatever else is in the list."""
@@ -48,7 +52,7 @@ class RewardModel(Reward):
 @lru_cache(maxsize=2)
 def _loaded(folder: str) -> tuple[Any, Any]:
     """Scorer and encoder of a folder. Raises `ResourceError` for a model without a trained score head."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from tunesmith.data.encoding import Encoder
     from tunesmith.models.loading import quiet_transformers
@@ -58,12 +62,10 @@ def _loaded(folder: str) -> tuple[Any, Any]:
     if not Path(folder).is_dir():
         raise ConfigError(f"there is no reward model {folder!r}", fix="give a folder that `tunesmith run rm` wrote")
     quiet_transformers()
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=1, use_safetensors=True, output_loading_info=True, local_files_only=True
-    )
-    if report["missing_keys"]:
+    model, missing = _adapted(Path(folder)) if (Path(folder) / ADAPTER).is_file() else _whole(folder)
+    if missing:
         raise ResourceError(
-            f"{folder} is no reward model: its weights lack {', '.join(sorted(report['missing_keys']))}",
+            f"{folder} is no reward model: its weights lack {', '.join(sorted(missing))}",
             why="a head of random numbers would score at random",
             fix="train one with `tunesmith run rm`",
         )
@@ -71,6 +73,37 @@ def _loaded(folder: str) -> tuple[Any, Any]:
     scorer = ScoreScorer(model.eval().requires_grad_(False), pad_id=tokenizer.pad_token_id)
     choose(scorer)
     return scorer, Encoder(tokenizer)
+
+
+def _whole(folder: str) -> tuple[Any, set[str]]:
+    """A model with one score, and the weights that are not in its folder."""
+    from transformers import AutoModelForSequenceClassification
+
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=1, use_safetensors=True, output_loading_info=True, local_files_only=True
+    )
+    return model, set(report["missing_keys"])
+
+
+def _adapted(folder: Path) -> tuple[Any, set[str]]:
+    """The base with the adapter merged into it, and the weights that neither of the two has."""
+    from peft import PeftModel
+    from safetensors import safe_open
+
+    base = str(json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    try:
+        model, missing = _whole(base)
+    except OSError:
+        raise ResourceError(
+            f"the base of the adapter {folder} is not there: {base}",
+            where=str(folder / ADAPTER),
+            fix="run from the folder that the path starts from, or put it right in base_model_name_or_path",
+        ) from None
+    with safe_open(folder / "adapter_model.safetensors", "pt") as stored:
+        own = {name.removeprefix("base_model.model.") for name in stored.keys()}  # noqa: SIM118, it is no mapping
+    if missing - own:
+        return model, missing - own
+    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload(), set()
 
 
 @tunesmith.hookimpl

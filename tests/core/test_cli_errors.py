@@ -70,6 +70,8 @@ def test_resume_of_what_is_no_run(cli, tmp_path):
     assert "there is no run.yaml" in cli("resume", "empty").err.replace("empty/", "")
     result = cli("resume", "emtpy")
     assert result.code == 2 and "there is no folder emtpy; did you mean 'empty'?" in result.err
+    (tmp_path / "rows.jsonl").touch()
+    assert "rows.jsonl is a file, not the folder of a run" in cli("resume", "rows.jsonl").err
 
 
 def test_only_the_first_process_prints(cli, launch, monkeypatch):
@@ -195,6 +197,23 @@ def test_messages_of_the_run_go_to_stderr(cli, monkeypatch):
     assert cli(*RUN) == SimpleNamespace(code=0, out="x\n", err="model    m\nwarning: slow: hf_***\n")
     monkeypatch.setenv("RANK", "1")
     assert cli(*RUN).err == ""
+
+
+def test_messages_of_plugins_go_the_same_way(cli, monkeypatch, tmp_path):
+    (tmp_path / "talker.py").write_text(
+        "import logging\nimport tunesmith\n\nlog = logging.getLogger(__name__)\n\n"
+        "@tunesmith.hookimpl\ndef tunesmith_run_started(run):\n    log.info('hello')\n    log.debug('nothing')\n"
+    )
+
+    def start(run, registry, *_, **__):
+        registry.notify("tunesmith_run_started", run=run)
+        logging.getLogger("a_library").warning("nothing to do with us")
+        return Path("x")
+
+    monkeypatch.setattr(tunesmith.runner, "launch", SimpleNamespace(start=start), raising=False)
+    assert "hello\n" in cli(*RUN, "--plugin", "talker.py").err
+    monkeypatch.setenv("RANK", "1")
+    assert cli(*RUN, "--plugin", "talker.py").err.count("hello") == 0
 
 
 def test_completion_knows_commands(cli, monkeypatch):

@@ -63,6 +63,24 @@ def test_a_model_without_a_trained_head_is_refused(registry, tiny_model):
     assert "tunesmith run rm" in str(error.value)
 
 
+def test_an_adapter_is_a_reward_model_too(registry, train, pairs):
+    settings = {"data": str(pairs), "adapter": "lora", "max_steps": 30, "batch_size": 8, "learning_rate": 1e-2}
+    model = train("rm", "rm-lora", **settings) / "model"
+    rollouts = [r for row in rows(6) for r in rollouts_of(Preference(**row), row)]
+    scores = build(registry, "reward", str(model))(rollouts)
+    assert all(good > bad for good, bad in zip(scores[::2], scores[1::2], strict=True))
+
+
+def test_an_adapter_without_a_score_head_or_a_base_is_refused(registry, train, chats):
+    model = train("sft", "sft-lora", data=str(chats), adapter="lora", max_steps=1, batch_size=4) / "model"
+    with pytest.raises(ResourceError, match=r"lack score\.weight"):
+        build(registry, "reward", str(model))([Rollout("a", "b")])
+    config = json.loads((model / "adapter_config.json").read_text())
+    (model / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "./gone"}))
+    with pytest.raises(ResourceError, match=r"the base of the adapter .* is not there: \./gone"):
+        build(registry, "reward", {"name": "reward-model", "model": f"{model}/"})([Rollout("a", "b")])
+
+
 def test_score_prints_a_table_and_json(reward_model, pairs):
     command = [sys.executable, "-m", "tunesmith", "score", str(reward_model), "--data", str(pairs)]
     table = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -100,6 +100,8 @@ def resume(folder: str) -> None:
     """Continue a stopped run in its folder."""
     path = Path(os.path.expanduser(folder))
     written = path / "run.yaml"
+    if path.is_file():
+        raise ConfigError(f"{folder} is a file, not the folder of a run", fix="give the --output of the run")
     if not path.is_dir():
         raise ConfigError(f"there is no folder {folder}{_similar(path)}")
     if not written.is_file():
