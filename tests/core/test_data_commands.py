@@ -59,6 +59,15 @@ def chat(*turns):
 
 
 # ---------------------------------------------------------------------------------------------- check
+def test_check_of_a_file_in_which_no_row_can_be_read(data, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a"},\n{"text": "b"\n')
+    code, out, _ = data("check", path)
+    assert code == 3
+    assert "not one of the first 2 rows of rows can be read" in out
+    assert "rows.jsonl, row 1" in out and "Extra data" in out
+
+
 def test_check_of_good_rows(data, write):
     code, out, _ = data("check", write({"text": "one"}, {"text": "three"}, {"text": "one"}))
     assert code == 0

@@ -370,7 +370,7 @@ FILES: dict[str, tuple[list[Any], str, str, str, str | None, str]] = {
         "the rows of pairs are in the format 'unpaired', which toy-judge does not take",
         "pairs.jsonl, row 1",
         "it gives Unpaired, and toy-judge takes Comparison",
-        "methods that take it: {methods}; or `tunesmith data convert` the rows",
+        "methods that take it: {methods}; or `tunesmith data convert ... --to preference`",
     ),
     "other names": (
         [{"question": "q", "choosen": "c", "reject": "r"}],

@@ -131,11 +131,11 @@ def test_a_record_that_cannot_be_read_is_handed_on_with_its_problem(folder: Path
     deep = b'{"text":' * 100_000
     (folder / "x.jsonl").write_bytes(
         b'{"text": "a"}\n{"text": "b",}\n["x"]\n{"text": "\xff"}\n{"n": 1, "n": 2}\n' + deep + b"\n"
-        b'{"n": ' + b"9" * 5000 + b'}\n{"a": 1} {"b": 2}\n{"text": "z"}'
+        b'{"n": ' + b"9" * 5000 + b'}\n{"a": 1} {"b": 2}\n{"text": "b",\n{"text": "z"}'
     )
     rows = list(Files(path="x.jsonl").rows())
-    assert [row.line for row in rows] == list(range(1, 10))
-    assert [row.line for row in rows if not row.problem] == [1, 9]
+    assert [row.line for row in rows] == list(range(1, 11))
+    assert [row.line for row in rows if not row.problem] == [1, 10]
     assert not any(row.data for row in rows if row.problem)
     expected = [
         'property name enclosed in double quotes at column 14, near: {"text": "b",}',
@@ -145,8 +145,9 @@ def test_a_record_that_cannot_be_read_is_handed_on_with_its_problem(folder: Path
         "nested too deeply",
         "Exceeds the limit",
         "Extra data at column 10",
+        'property name enclosed in double quotes at column 14, near: {"text": "b",',
     ]
-    for row, part in zip(rows[1:8], expected, strict=True):
+    for row, part in zip(rows[1:9], expected, strict=True):
         assert part in row.problem
         assert len(row.problem) < 300 and row.problem.isprintable()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tunesmith.components import DataFormat, Row
 from tunesmith.config import build
+from tunesmith.data.convertible import convertible
 from tunesmith.data.report import printable
 from tunesmith.errors import ConfigError, DataError, did_you_mean, nearest
 from tunesmith.examples import Example
@@ -66,6 +67,12 @@ def choose_format(spec: DataSpec, sample: Sequence[Row], registry: Registry, tak
     readable = [row for row in sample if not row.problem]
     if not sample:
         raise DataError(f"{printable(label)} has no rows", fix="check the path, and filters before it")
+    if not readable and spec.format is None:
+        raise DataError(
+            f"not one of the first {len(sample)} rows of {printable(label)} can be read",
+            where=sample[0].where,
+            why=sample[0].problem,
+        )
     _check_map(spec, readable)
     if spec.format is not None:
         _check_given(spec.format, registry, taker)
@@ -140,12 +147,14 @@ def _nothing_fits(
     columns = list(dict.fromkeys(str(column) for row in rows for column in row))
     if counts:
         seen = max(counts, key=lambda cls: (counts[cls], len(cls.columns), cls.name))
-        methods = methods_for(registry, seen.produces)
+        methods = ", ".join(methods_for(registry, seen.produces)) or "none is installed"
+        becomes = [cls.name for cls in _formats(registry) if _can_become(seen, cls, registry, taker)]
+        command = f"; or `tunesmith data convert ... --to {becomes[0]}`" if becomes else ""
         return DataError(
             f"the rows of {name} are in the format {seen.name!r}, which {taker.method} does not take",
             where=where,
             why=f"it gives {seen.produces.__name__}, and {taker.method} takes {taker.consumes.__name__}",
-            fix=f"methods that take it: {', '.join(methods) or 'none is installed'}; or use `tunesmith data convert`",
+            fix=f"methods that take it: {methods}{command}",
         )
     wanted = [cls for cls in _formats(registry) if taker.takes(cls.produces)]
     needs = "; ".join(f"{cls.name} needs {', '.join(cls.columns)}" for cls in wanted)
@@ -155,6 +164,11 @@ def _nothing_fits(
         why=printable(f"columns: {', '.join(columns) or 'none'}. {needs or 'no format is installed'}", 600),
         fix=f"rename columns with map, such as {{{_rename_hint(columns, wanted)}}}, or name a format",
     )
+
+
+def _can_become(seen: type[DataFormat], target: type[DataFormat], registry: Registry, taker: Taker) -> bool:
+    writes = target.to_row is not DataFormat.to_row
+    return writes and taker.takes(target.produces) and seen in convertible(registry, target)
 
 
 def _rename_hint(columns: Sequence[str], formats: Sequence[type[DataFormat]]) -> str:

@@ -226,10 +226,11 @@ SEVERAL = "Extra data"
 
 
 def _json(text: str) -> Any:
+    text = text.rstrip()  # or a line that breaks off would be wrong in column 1 of the next line
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        line = f"line {error.lineno:,}, " if "\n" in text.rstrip() else ""
+        line = f"line {error.lineno:,}, " if "\n" in text else ""
         problem, at, place = error.msg, error.pos, f" at {line}column {error.colno:,}"
     except RecursionError:
         problem, at, place = "nested too deeply", 0, ""
