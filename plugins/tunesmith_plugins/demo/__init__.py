@@ -9,7 +9,7 @@ import click
 import tunesmith
 
 
-@click.command("demo")
+@click.command("demo", short_help="Show what replay does, in three minutes.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),

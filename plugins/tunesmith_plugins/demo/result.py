@@ -45,7 +45,8 @@ def show(found: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="held-out loss, nats per token (lower is better)", title_justify="left", header_style="")
+    title = "held-out loss, nats per token (lower is better)"
+    table = Table(title=title, title_justify="left", title_style="", header_style="dim", box=None, pad_edge=False)
     table.add_column("")
     for column in COLUMNS:
         style = "bold" if column in ("domain_gain", "forgetting") else ""
@@ -55,7 +56,7 @@ def show(found: Mapping[str, Any]) -> None:
     console = Console(width=WIDTH, highlight=False)
     console.print(table)
     for paragraph in (reading(found), limits(found)):
-        console.print(f"\n{textwrap.fill(paragraph, WIDTH)}", markup=False)
+        console.print(f"\n{textwrap.fill(paragraph, WIDTH, break_on_hyphens=False)}", markup=False)
     folders = [run["folder"] for run in found["runs"]]
     console.print(
         f"\n{found['seconds']:.0f} s. Models: {', '.join(f'{folder}/model' for folder in folders)}", markup=False

@@ -1,0 +1,67 @@
+"""What README.md says to type works, in the order in which it says so, in an empty folder."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tunesmith.cli.common import COMMANDS
+from tunesmith.cli.main import main
+from tunesmith.plugins import Registry
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def lines() -> list[str]:
+    """Every line of shell but comments."""
+    return [line for block in blocks("sh") for line in block.splitlines() if line and not line.startswith("#")]
+
+
+def test_everything_after_the_set_up_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chat.yaml").write_text(*blocks("yaml"), encoding="utf-8")
+    (tmp_path / "my_plugin.py").write_text(*blocks("python"), encoding="utf-8")
+    assert main(["demo", "--quick"]) == 0
+    typed = [line for line in lines() if "pip install" not in line]
+    assert sum(line.startswith("tunesmith run ") for line in typed) >= 5
+    for line in typed:
+        command, *arguments = shlex.split(line)
+        if command == "tunesmith":
+            assert main(arguments) == 0, line
+        else:
+            subprocess.run(["bash", "-euc", line], check=True)
+    for name in ("model", "run.yaml", "metrics.jsonl", "data_report.json", "manifest.json", "log.txt"):
+        assert f"`{name}`" in README or f"`{name}/`" in README
+        assert (tmp_path / "runs" / "domain" / name).exists()
+
+
+def test_both_set_up_lines_install_the_same_way_and_end_with_what_they_promise() -> None:
+    demo, tests = (line.split(" && ") for line in lines() if "pip install" in line)
+    assert demo[:-2] == tests[:-2]
+    assert demo[-2] == "pip install -q -c constraints.txt -e ."
+    assert re.fullmatch(r'pip install -q -c constraints.txt -e "\.\[dev.*\]"', tests[-2])
+    assert demo[-1] == "tunesmith demo"
+
+
+def test_the_table_of_methods_is_the_list_of_methods(registry: Registry) -> None:
+    section = README.partition("\n## Methods\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([\w-]+)`", row)]
+    built_in = [cls.name for plugin, cls in registry.entries("method") if plugin.distribution == "tunesmith"]
+    assert sorted(named) == sorted(built_in)
+
+
+def test_commands_in_the_text_exist(registry: Registry) -> None:
+    text = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    mentioned = set(re.findall(r"`tunesmith (\w+)", text))
+    assert mentioned
+    assert mentioned <= {*COMMANDS, *registry.commands()}
