@@ -31,7 +31,7 @@ class UnknownSetting(ConfigError):
         super().__init__(
             f"unknown setting {setting!r}{did_you_mean(setting, self.known)}",
             where=where,
-            why=f"known: {', '.join(self.known)}" if short else None,
+            why=f"known: {', '.join(self.known) or 'none, it has no settings'}" if short else None,
             fix=fix,
         )
 

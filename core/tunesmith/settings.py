@@ -152,3 +152,8 @@ class RunSettings(Settings):
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be two numbers in [0, 1), not {self.betas}")
         return self
+
+    def without_effect(self) -> list[str]:
+        """Settings of an adapter that were changed while there is none."""
+        fields = type(self).model_fields if self.adapter == "none" else {}
+        return [n for n, f in fields.items() if n.startswith("lora_") and getattr(self, n) != f.default]

@@ -217,6 +217,12 @@ def test_settings_that_contradict_each_other(refused):
     assert "needs adapter: lora or dora" in refused(flags={"quantize": "4bit"}).what
 
 
+@pytest.mark.parametrize("weight", [-1, float("inf"), float("nan")])
+def test_weight_of_a_source_that_is_no_share(refused, weight):
+    error = refused(flags={"data": {"path": "toy:1", "weight": weight}})
+    assert error.what.startswith("data.0.weight") and "finite number" in error.what
+
+
 def test_objective_that_does_not_fit_lists_those_that_do(refused):
     error = refused(flags={"objective": "toy-numbers"})
     assert error.what == "the objective 'toy-numbers' does not fit the method 'toy'"

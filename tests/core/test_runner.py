@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -239,6 +240,35 @@ def test_a_used_folder_is_refused_and_kept(train, chats):
     assert "--overwrite" in str(error.value)
     assert (run / "model").exists()
     train("sft", "run", data=str(chats), overwrite=True, **SFT)
+
+
+def test_the_folder_of_a_run_that_took_no_step_can_be_used_again(train, chats, tiny_model):
+    with pytest.raises(ResourceError, match="there is no model"):
+        train("sft", "run", data=str(chats), **SFT | {"model": str(tiny_model) + "s"})
+    run = train("sft", "run", data=str(chats), **SFT)
+    assert (run / "model" / "model.safetensors").is_file()
+
+
+def test_settings_of_an_adapter_that_is_not_there_are_said(train, chats, caplog):
+    train("sft", "run", data=str(chats), lora_r=4, **SFT)
+    assert "lora_r: no effect without an adapter" in caplog.text
+
+
+def test_damaged_weights_are_the_folders_fault_not_ours(train, chats, tiny_model, tmp_path):
+    damaged = shutil.copytree(tiny_model, tmp_path / "damaged")
+    weights = (damaged / "model.safetensors").read_bytes()
+    (damaged / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(ResourceError, match="cannot load the model") as error:
+        train("sft", "run", data=str(chats), **SFT | {"model": str(damaged)})
+    assert "copy or download the folder again" in str(error.value)
+
+
+def test_a_missing_tokenizer_may_be_one_to_train(train, texts, tiny_model, tmp_path):
+    (tmp_path / "bare").mkdir()
+    shutil.copy(tiny_model / "config.json", tmp_path / "bare")
+    with pytest.raises(ConfigError, match="holds no tokenizer") as error:
+        train("pt", "run", data=str(texts), model=str(tmp_path / "bare"), max_steps=1)
+    assert "tunesmith run pt --help" in str(error.value)
 
 
 def test_overwrite_deletes_runs_only(train, chats, tmp_path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tunesmith.components.base import Component, Settings, named, written_as
 
@@ -153,6 +154,13 @@ class DataSpec(Settings):
     """Column that the format expects: column that the rows have."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most this many rows."""
+
+    @field_validator("weight")
+    @classmethod
+    def _a_share(cls, value: Any) -> Any:
+        if isinstance(value, float) and not 0 <= value < math.inf:
+            raise ValueError("should be a finite number of at least 0, or a schedule")
+        return value
 
     @model_validator(mode="before")
     @classmethod

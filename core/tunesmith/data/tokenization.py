@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import ConfigError, DataError, ResourceError, did_you_mean
+from tunesmith.errors import ConfigError, DataError, ResourceError, TunesmithError, did_you_mean
 
 if TYPE_CHECKING:
     from tunesmith.settings import RunSettings
@@ -60,7 +60,7 @@ def load_tokenizer(settings: RunSettings) -> Any:
     return tokenizer
 
 
-def _no_tokenizer(name: str, local: bool, error: Exception) -> ConfigError:
+def _no_tokenizer(name: str, local: bool, error: Exception) -> TunesmithError:
     if local:
         return ConfigError(
             f"{name} holds no tokenizer that can be loaded",
@@ -69,6 +69,12 @@ def _no_tokenizer(name: str, local: bool, error: Exception) -> ConfigError:
         )
     folder = Path(name).expanduser().parent
     beside = [entry.name for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+    if "connect" in _first_line(error):
+        return ResourceError(
+            f"there is no folder {name!r}{did_you_mean(Path(name).name, beside)}, and the hub does not answer",
+            why=_first_line(error),
+            fix="check the path, or the network; offline, give a local folder (see `tunesmith doctor`)",
+        )
     return ConfigError(
         f"there is no folder {name!r}{did_you_mean(Path(name).name, beside)}, and no tokenizer of that name on the hub",
         why=_first_line(error),
@@ -77,7 +83,8 @@ def _no_tokenizer(name: str, local: bool, error: Exception) -> ConfigError:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].strip()
+    return line.removesuffix(" from one of:")
 
 
 def shipped_templates() -> dict[str, str]:

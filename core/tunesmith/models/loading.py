@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from tunesmith.components import Method
@@ -34,6 +35,7 @@ def quiet_transformers() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # optional kernels that are not installed
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # every attempt where there is no network
     # peft reads the old name of a property of transformers
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
@@ -141,11 +143,12 @@ def _base(
         new = set() if checkpoint is not None and settings.adapter == "none" else {SCORE_HEAD}
     try:
         model, report = family.from_pretrained(source, output_loading_info=True, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
+        online = "check the name; offline, give a local folder (see `tunesmith doctor`)"
         raise ResourceError(
             f"cannot load the model {source!r}",
             why=str(error).strip().splitlines()[0][:300],
-            fix="check the name; offline, give a local folder (see `tunesmith doctor`)",
+            fix="copy or download the folder again" if isinstance(error, SafetensorError) else online,
         ) from None
     missing = sorted(set(report["missing_keys"]) - new)
     if new & set(report["missing_keys"]):

@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from tunesmith.components import Tracker
+from tunesmith.components import Method, Tracker
 from tunesmith.config import Layers, Run, resolve
 from tunesmith.data.corpus import Corpus
 from tunesmith.data.encoding import load_tokenizer
 from tunesmith.data.loading import LoadedData, iter_examples, load_data
 from tunesmith.data.sampler import TRAIN, Sampler
 from tunesmith.data.trees import Tree
-from tunesmith.errors import FOLDER_NOTE, ConfigError, TunesmithError
+from tunesmith.errors import FOLDER_NOTE, ConfigError, DataError, ResourceError, TunesmithError
 from tunesmith.models.loading import check_exists, load_model, pick_device, pick_dtype, quiet_transformers
 from tunesmith.models.roles import Models
 from tunesmith.plugins import Registry
@@ -30,7 +30,7 @@ from tunesmith.runner.evaluate import arranged
 from tunesmith.runner.loop import Trainer
 from tunesmith.runner.processes import Processes
 from tunesmith.runner.randomness import seed_everything
-from tunesmith.runner.references import make_reference
+from tunesmith.runner.references import kind_of, make_reference
 from tunesmith.runner.signals import StopRequest
 from tunesmith.scoring.probe import choose
 from tunesmith.scoring.scorer import Scorer
@@ -38,6 +38,8 @@ from tunesmith.scoring.scores import ScoreScorer
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
+LEFTOVERS = {"log.txt", "data_report.json", records.MANIFEST}
+"""What a run that failed before its first step leaves behind; they do not make its folder a used one."""
 MAY_DIFFER = {
     "output", "log_every", "save_every", "eval_every", "keep_checkpoints", "trackers", "micro_tokens", "plugins",
     "device",
@@ -58,7 +60,12 @@ def start(run: Run, registry: Registry, *, resume: bool = False, overwrite: bool
     if error is not None:
         raise error
     with _log_file(output, processes.main):
-        return _train(run, registry, processes, output, resume)
+        try:
+            return _train(run, registry, processes, output, resume)
+        except (ConfigError, DataError, ResourceError):
+            if processes.main and not resume:
+                _release(output)
+            raise
 
 
 def resume(folder: Path, registry: Registry) -> Path:
@@ -97,7 +104,7 @@ def _free_name(parent: Path, method: str) -> Path:
 
 def _claim(output: Path, run: Run, resume: bool, overwrite: bool) -> TunesmithError | None:
     """Make the folder ours, or say why not. An error is returned, so that every process can raise it."""
-    used = output.is_dir() and any(output.iterdir())
+    used = output.is_dir() and any(entry.name not in LEFTOVERS for entry in output.iterdir())
     if output.exists() and not output.is_dir():
         return ConfigError(f"output: {output} is a file", fix="give the path of a folder")
     if used and resume:
@@ -145,6 +152,15 @@ def _drift(output: Path, run: Run) -> ConfigError | None:
     )
 
 
+def _release(output: Path) -> None:
+    """Let a corrected command have the folder of a run that took no step."""
+    metrics = output / records.METRICS
+    if (output / CHECKPOINTS).exists() or (metrics.exists() and metrics.stat().st_size):
+        return
+    for path in (metrics, output / records.RUN_FILE, output / "rejected.jsonl"):
+        path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def _log_file(output: Path, main: bool) -> Iterator[None]:
     """Messages of the run also go to its ``log.txt``."""
@@ -172,6 +188,9 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
     if settings.batch_size < processes.count:
         raise ConfigError(f"batch_size {settings.batch_size} is less than the {processes.count} processes")
     check_exists(settings.model, "model")
+    kind_of(method, settings)  # raises before anything is loaded
+    if idle := settings.without_effect():
+        log.warning("%s: no effect without an adapter (--adapter lora)", ", ".join(idle))
     last = checkpoint.newest(output / CHECKPOINTS) if resume else None
     if resume and last is None:
         log.warning("no whole checkpoint in %s; the run starts from its first step", output / CHECKPOINTS)
@@ -248,7 +267,16 @@ def _tokenizer(run: Run, registry: Registry, last: Path | None) -> Any:
     if last is not None:
         return load_tokenizer(run.settings.model_copy(update={"tokenizer": str(last), "chat_template": None}))
     texts = (text for example in iter_examples(run, registry, TRAIN) for text in _texts(example))
-    return run.method.build_tokenizer(texts) or load_tokenizer(run.settings)
+    own = run.method.build_tokenizer(texts)
+    if own is not None:
+        return own
+    try:
+        return load_tokenizer(run.settings)
+    except ConfigError as error:
+        if type(run.method).build_tokenizer is not Method.build_tokenizer:
+            name = run.method.name
+            error.fix = f"{error.fix}; or let {name} train one on the rows: see `tunesmith run {name} --help`"
+        raise
 
 
 def _texts(example: Any) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from tunesmith.components import Method
 from tunesmith.data.trees import Tree
 from tunesmith.errors import ConfigError
-from tunesmith.models.loading import load_model
+from tunesmith.models.loading import check_exists, load_model
 from tunesmith.models.reference import AdapterOff, Cached, Reference, digest_of
 from tunesmith.offline import ReferencedMethod
 from tunesmith.runner.checkpoint import sha256
@@ -47,7 +47,7 @@ def make_reference(
     """
     if "reference" not in method.roles:
         return None
-    kind, name = _kind(method, settings)
+    kind, name = kind_of(method, settings)
     if kind == "adapter-off":
         return AdapterOff(policy)
 
@@ -68,11 +68,17 @@ def make_reference(
     return cached
 
 
-def _kind(method: Method, settings: RunSettings) -> tuple[str, str]:
-    """What the reference is, and the model it is made of."""
+def kind_of(method: Method, settings: RunSettings) -> tuple[str, str]:
+    """What the reference is, and the model it is made of. Needs neither of them loaded.
+
+    Raises:
+        ConfigError: a kind of reference that this run cannot have.
+        ResourceError: the model of the reference is not there.
+    """
     kind, name, sync = "auto", None, None
     if isinstance(method, ReferencedMethod):
         kind, name, sync = method.reference, method.reference_model, method.sync_every
+        check_exists(name or settings.model, "reference model")
     adapter = settings.adapter != "none" and name is None
     if kind == "auto":
         kind = "adapter-off" if adapter and sync is None else "copy"
