@@ -227,12 +227,12 @@ def test_show_of_a_format(cli):
     assert "  columns   toy\n  produces  Text\n" in out
 
 
-def test_name_of_two_kinds_must_be_qualified(cli, tmp_path):
+def test_name_of_two_kinds_is_the_method_and_the_other_is_said(cli, tmp_path):
     text = Path(TOY).read_text().replace('name: ClassVar[str] = "toy-ramp"', 'name: ClassVar[str] = "toy"')
     (tmp_path / "two.py").write_text(text)
     result = cli("show", "toy", "--plugin", "two.py")
-    assert result.code == 2
-    assert "'toy' is a method and a scheduler" in result.err and "write method/toy or scheduler/toy" in result.err
+    assert result.code == 0
+    assert result.out.startswith("toy  method") and "toy is a scheduler too: tunesmith show scheduler/toy" in result.err
     assert cli("show", "scheduler/toy", "--plugin", "two.py").code == 0
 
 

@@ -38,7 +38,10 @@ def show(name: str, kind: str | None, as_json: bool) -> None:
 
 
 def find(registry: Registry, name: str, kind: str | None) -> type[Component]:
-    """The component that a word means. Raises `ConfigError` when it means none, or several."""
+    """The component that a word means; a method before its loss of the same name, and that is said.
+
+    Raises `ConfigError` when it means none.
+    """
     prefix, slash, rest = name.partition("/")
     if kind is None and slash and kind_named(prefix):
         kind, name = kind_named(prefix), rest
@@ -46,12 +49,10 @@ def find(registry: Registry, name: str, kind: str | None) -> type[Component]:
         return registry.get(kind, name)
     bare = name.rpartition("/")[2].replace("_", "-")
     kinds = [k for k in KINDS if bare in registry.names(k)]
-    if len(kinds) == 1:
-        return registry.get(kinds[0], name)
     if kinds:
-        raise ConfigError(
-            f"{name!r} is {' and '.join(map(article, kinds))}", fix=f"write {' or '.join(f'{k}/{name}' for k in kinds)}"
-        )
+        for other in kinds[1:]:
+            click.echo(f"{name} is {article(other)} too: tunesmith show {other}/{name}", err=True)
+        return registry.get(kinds[0], name)
     known = {known for k in KINDS for known in registry.names(k)}
     broken = [f"{plugin.name}: {plugin.cause}" for plugin in registry.plugins if plugin.status == "broken"]
     raise ConfigError(
