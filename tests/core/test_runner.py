@@ -281,6 +281,7 @@ def test_overwrite_deletes_runs_only(train, chats, tmp_path):
 
 def test_a_run_leaves_its_records(train, chats):
     run = train("sft", "run", data=str(chats), **SFT)
+    assert json.loads((run / "model" / "config.json").read_text()).get("use_cache", True)  # it is for generating, too
     manifest = json.loads((run / "manifest.json").read_text())
     assert {"sft", "objectives", "formats"} <= {p["name"] for p in manifest["plugins"]}
     assert len(manifest["data"][0]["fingerprint"]) >= 32

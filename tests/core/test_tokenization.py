@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tunesmith import ConfigError, DataError
+from tunesmith import ConfigError, DataError, ResourceError
 from tunesmith.data.encoding import Encoder, load_tokenizer, train_tokenizer
 from tunesmith.data.tokenization import chat_template, shipped_templates, tokenizer_fingerprint
 from tunesmith.settings import RunSettings
@@ -148,3 +148,12 @@ def test_tokenizers_that_cannot_be_trained():
         train_tokenizer(SENTENCES, 257)
     with pytest.raises(DataError, match="no texts"):
         train_tokenizer([], 300)
+
+
+def test_a_hub_that_does_not_answer_is_no_wrong_name(monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError("We couldn't connect to the hub")
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", unreachable)
+    with pytest.raises(ResourceError, match="the hub does not answer"):
+        load_tokenizer(settings(model="owner/name"))

@@ -372,6 +372,20 @@ def test_a_reference_that_does_not_exist_is_named(train, pairs, tiny_model):
         train("dpo", "run", data=pairs, reference_model=str(tiny_model) + "-nope", **STEPS)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"reference": "adapter-off"}, "adapter-off needs an adapter"),
+        ({"reference": "cached", "sync_every": 1}, "cached cannot move"),
+        ({"reference_model": "./nowhere"}, "there is no reference model"),
+    ],
+)
+def test_impossible_references_are_refused_before_anything_is_loaded(train, pairs, monkeypatch, settings, said):
+    monkeypatch.setattr("tunesmith.runner.launch.load_tokenizer", lambda _: pytest.fail("loaded"))
+    with pytest.raises((ConfigError, ResourceError), match=said):
+        train("dpo", "run", data=pairs, **settings, **STEPS)
+
+
 def test_falling_chosen_log_probabilities_are_said_once(caplog):
     from tunesmith.offline import FALLING_STEPS, _watch
     from tunesmith.runner.context import Context

@@ -101,7 +101,6 @@ def load_model(
         model = _adapted(model, settings, checkpoint, score=method.head == "score")
     if settings.activation_checkpointing:
         _recompute_activations(model)
-    model.config.use_cache = False
     return cast(nn.Module, model.train())
 
 
