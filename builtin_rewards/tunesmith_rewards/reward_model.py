@@ -27,10 +27,12 @@ class RewardModel(Reward):
 
     @classmethod
     def claims(cls, word: str) -> Mapping[str, Any] | None:
-        """A folder with a config, of a model or an adapter, and weights."""
-        path = Path(word)
-        described = any((path / name).is_file() for name in ("config.json", ADAPTER))
-        return {"model": word} if described and any(path.glob("*.safetensors")) else None
+        """A folder with a config, of a model or an adapter, and weights; or the run that holds such a folder."""
+        for path in (Path(word), Path(word) / "model"):
+            described = any((path / name).is_file() for name in ("config.json", ADAPTER))
+            if described and any(path.glob("*.safetensors")):
+                return {"model": str(path)}
+        return None
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         """Score every answer; the same whatever else is in the list."""

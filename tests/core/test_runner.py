@@ -143,6 +143,13 @@ def test_a_stream_resumes_to_the_bit(train, texts, weights, stop_at):
     assert identical(weights(straight / "model"), weights(resumed / "model"))
 
 
+def test_the_rows_of_a_stream_are_counted_at_the_end(train, texts):
+    run = train("pt", "run", data=[{"path": str(texts), "streaming": True}], max_steps=3, batch_size=4)
+    (source,) = json.loads((run / "data_report.json").read_text())["sources"]
+    assert source["rows"] >= 12
+    assert source["used"] >= 12
+
+
 @pytest.mark.parametrize("adapter", ["lora", "dora"])
 def test_an_adapter_resumes_to_the_bit(train, chats, weights, stop_at, adapter):
     settings = {"data": str(chats), "adapter": adapter, "lora_dropout": 0.1, "micro_tokens": 10_000, **SFT}

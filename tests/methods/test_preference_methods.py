@@ -277,6 +277,15 @@ def test_class_weights_are_counted_in_the_data_and_said(train, thumbs, caplog):
     assert "labels   16 good, 8 bad; class weights 1 and 2" in caplog.text
 
 
+def test_labels_that_cancel_out_or_are_all_alike_are_said(train, tmp_path, caplog):
+    row = {"prompt": pair_rows(1)[0]["prompt"], "completion": pair_rows(1)[0]["chosen"]}
+    both = [{**row, "label": True}, {**row, "label": False}]
+    train("kto", "both", data=write(tmp_path / "both.jsonl", both), max_steps=1, batch_size=2)
+    assert "1 answers have both labels" in caplog.text
+    train("kto", "one", data=write(tmp_path / "one.jsonl", both[:1]), max_steps=1, batch_size=2)
+    assert "all labels are good" in caplog.text
+
+
 @pytest.mark.parametrize("label", [True, False])
 def test_batches_of_one_class_stay_finite(train, tmp_path, metrics, label):
     rows = [{"prompt": r["prompt"], "completion": r["chosen"], "label": label} for r in pair_rows(8)]

@@ -46,9 +46,12 @@ class KTO(ReferencedMethod):
     """Weight of bad answers."""
 
     def started(self, ctx: Context, trees: Iterable[Tree]) -> None:
-        """Count the labels and settle the class weights; say them."""
-        labels = [bool(tree.branches[0].value) for tree in trees]
-        up, down = sum(labels), len(labels) - sum(labels)
+        """Count the labels and settle the class weights; say them, and what the labels cannot teach."""
+        up, down, conflicts = count_labels(trees)
+        if not (up and down):
+            log.warning("all labels are %s: the model learns nothing of the other kind", "good" if up else "bad")
+        if conflicts:
+            log.warning("%d answers have both labels, which cancel out; see `tunesmith data check`", conflicts)
         weights = class_weights(up, down, self.desirable_weight, self.undesirable_weight)
         ctx.state["class_weights"] = list(weights)
         log.info("labels   %s good, %s bad; class weights %.3g and %.3g", f"{up:,}", f"{down:,}", *weights)
@@ -85,6 +88,17 @@ class KTO(ReferencedMethod):
         if rewards[0] is not None and rewards[1] is not None:
             metrics["rewards/margins"] = rewards[0] - rewards[1]
         return metrics
+
+
+def count_labels(trees: Iterable[Tree]) -> tuple[int, int, int]:
+    """How many answers are good, how many bad, and how many different ones are both."""
+    labels: dict[tuple[bytes, bytes], set[bool]] = {}
+    up = down = 0
+    for tree in trees:
+        label = bool(tree.branches[0].value)
+        up, down = up + label, down + (not label)
+        labels.setdefault((tree.trunk.tobytes(), tree.branches[0].ids.tobytes()), set()).add(label)
+    return up, down, sum(len(both) > 1 for both in labels.values())
 
 
 def class_weights(up: int, down: int, good: float | None, bad: float | None) -> tuple[float, float]:

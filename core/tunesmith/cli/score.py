@@ -111,6 +111,7 @@ def _rollouts(registry: Registry, data: str, limit: int | None) -> list[Rollout]
 def _judged(reward: Reward, word: str, rollouts: Sequence[Rollout]) -> Verdicts:
     from tunesmith.rollout.judge import judge
 
+    judge(reward, rollouts[:1])  # loads what it needs, which is not the time of a completion
     start = time.perf_counter()
     scores = judge(reward, rollouts)
     return Verdicts(word, scores, time.perf_counter() - start)

@@ -81,7 +81,7 @@ class StreamCorpus:
     ) -> None:
         self.label, self.group, self.index, self.weight = source.label, source.group, index, source.spec.weight
         self.fingerprint = source.spec.source.fingerprint()
-        self._source, self._intake, self._report, self._rejects = source, intake, report, rejects
+        self._source, self._intake, self.report, self._rejects = source, intake, report, rejects
 
     def trees(self, position: Position) -> Iterator[tuple[Tree, Position]]:
         """One pass from a position on: each tree, and the position after it.
@@ -99,7 +99,7 @@ class StreamCorpus:
                 self._refuse(outcome)
             trees = outcome.trees[done if outcome.index == first else 0 :]
             already = len(outcome.trees) - len(trees)
-            tally(self._report, outcome)
+            tally(self.report, outcome)
             for number, tree in enumerate(trees, start=already + 1):
                 tree.source = self.index
                 ended = number == len(outcome.trees)

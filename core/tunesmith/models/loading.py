@@ -125,6 +125,8 @@ def _base(
             )
         return from_config(local, tokenizer, settings.seed)
     check_exists(source, "model")
+    if local.exists():
+        source = str(local.resolve())  # an adapter writes down where its base is
     options: dict[str, Any] = {
         "dtype": dtype if settings.adapter != "none" else torch.float32,
         "use_safetensors": True,

@@ -14,7 +14,7 @@ import torch
 
 from tunesmith.components import Method, Tracker
 from tunesmith.config import Layers, Run, resolve
-from tunesmith.data.corpus import Corpus
+from tunesmith.data.corpus import Corpus, StreamCorpus
 from tunesmith.data.encoding import load_tokenizer
 from tunesmith.data.loading import LoadedData, iter_examples, load_data
 from tunesmith.data.sampler import TRAIN, Sampler
@@ -110,10 +110,9 @@ def _claim(output: Path, run: Run, resume: bool, overwrite: bool) -> TunesmithEr
     if used and resume:
         return _drift(output, run)
     if used and not overwrite:
-        return ConfigError(
-            f"output: {output} is used already",
-            fix="continue it with --resume, replace it with --overwrite, or choose another --output",
-        )
+        ours = (output / records.RUN_FILE).is_file()
+        fix = "continue it with --resume, replace it with --overwrite, or choose" if ours else "choose"
+        return ConfigError(f"output: {output} is used already", fix=f"{fix} another --output")
     if used and not (output / records.RUN_FILE).is_file():
         return ConfigError(
             f"output: {output} holds other files and no run; nothing was deleted", fix="choose another --output"
@@ -221,9 +220,22 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
         method.started(context, _training_trees(data))
     if processes.main:
         _describe(run, data, policy, trainer, processes, output, registry)
-    with StopRequest() as stop, _tracking(trainer):
+    with StopRequest() as stop, _tracking(trainer), _counting_streams(data, processes, output):
         trainer.fit(stop)
         return trainer.finish()
+
+
+@contextlib.contextmanager
+def _counting_streams(data: LoadedData, processes: Processes, output: Path) -> Iterator[None]:
+    """Rows of streams are counted while training: write the counts down, and say them, when it ends."""
+    try:
+        yield
+    finally:
+        streams = [corpus.report for corpus in data.corpora if isinstance(corpus, StreamCorpus)]
+        if processes.main and streams:
+            records.write_data_report(output, data.report.as_dict())
+            for report in streams:
+                log.info("%s", report.line())
 
 
 def _sampler(run: Run, data: LoadedData) -> Sampler:
@@ -297,7 +309,7 @@ def _describe(
     """Say what is about to happen, and write it down."""
     sources = [{"label": c.label, "group": c.group, "fingerprint": c.fingerprint} for c in data.corpora]
     records.write_manifest(output, registry, sources, processes.count)
-    (output / "data_report.json").write_text(json.dumps(data.report.as_dict(), indent=1), encoding="utf-8")
+    records.write_data_report(output, data.report.as_dict())
     for line in data.report.lines():
         log.info("%s", line)
     parameters = list(policy.module.parameters())

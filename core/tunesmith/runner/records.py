@@ -82,6 +82,11 @@ def write_manifest(folder: Path, registry: Registry, sources: Sequence[Mapping[s
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
+def write_data_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """What became of the rows."""
+    (folder / "data_report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+
+
 def _git_state() -> dict[str, Any] | None:
     """Commit and cleanliness of the folder that the run was started from, or ``None`` outside a repository."""
     try:
