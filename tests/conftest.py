@@ -1,6 +1,7 @@
 """A tiny model, its tokenizer and rows, made on the spot; runs on them."""
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -26,6 +27,18 @@ def own_cache(tmp_path_factory, monkeypatch):
     """No test reads what another wrote, nor the user's cache; no hub is asked."""
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_loggers():
+    """The command line sets up logging for a process that it owns; a test gives back what it found."""
+    names = ["tunesmith", *(name for name in logging.root.manager.loggerDict if name.startswith("tunesmith_"))]
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -125,7 +125,7 @@ def test_values_are_those_of_the_formula(objective, pairs):
 
 def take(x, rows):
     """Some of the pairs of the same step."""
-    own = {key: getattr(x, key)[rows] for key in x.__dataclass_fields__ if key != "tokens_per_pair"}
+    own = {key: getattr(x, key)[rows] for key in x.__dataclass_fields__ if key not in ("tokens_per_pair", "prompt")}
     return ReferencedPairLogps(**own, tokens_per_pair=x.tokens_per_pair)
 
 

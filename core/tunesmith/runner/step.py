@@ -202,10 +202,13 @@ class Stepper:
         return loss_of
 
     def clear(self) -> None:
-        """Zero the gradients; their memory is kept for the next step."""
+        """Drop the gradients; those that the head writes in place keep their memory."""
+        kept = {id(parameter) for parameter in self.models.policy.written_in_place()}
         for parameter in self.parameters:
-            if parameter.grad is not None:
+            if parameter.grad is not None and id(parameter) in kept:
                 parameter.grad.zero_()
+            else:
+                parameter.grad = None  # the next backward hands its own over instead of adding to ours
 
     def _halve(self) -> None:
         if self.processes.device.type == "cuda":

@@ -82,7 +82,7 @@ def segmented(
 ) -> Tensor:
     """One fused attention per root and leaf; shapes as in `tree_attention`."""
     groups = query.shape[1] // key.shape[1]
-    if groups > 1:
+    if softcap is not None and groups > 1:  # fused attention shares heads by itself
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     # split, not slices: the backward of a slice allocates the whole stream again
     sizes = layout.sizes
@@ -114,11 +114,12 @@ def _attend(
 ) -> Tensor:
     """``size`` queries over ``before`` earlier tokens and themselves."""
     windowed = window is not None and before + size > window
+    shared = q.shape[1] != k.shape[1]
     if softcap is None and not before and not windowed:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=shared)
     mask = _mask(layout, before, size, window if windowed else None, q.device)
     if softcap is None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=shared)
     scores = softcap * torch.tanh(q @ k.transpose(2, 3) * (scale / softcap))
     weights = scores.masked_fill(~mask, float("-inf")).softmax(-1, dtype=torch.float32)
     return weights.to(q.dtype) @ v

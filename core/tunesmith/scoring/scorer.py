@@ -158,6 +158,13 @@ class Scorer:
         first, last = starts[span.start], starts[span.stop]
         return TokenLogps(logps, layout.branch_S[lo:hi] - first, last - first)
 
+    def written_in_place(self) -> list[Tensor]:
+        """Parameters whose gradient `backward` writes into ``.grad`` itself."""
+        if self.path == "stock":
+            return []
+        linear = self.head.linear
+        return [linear.weight] if linear.bias is None else [linear.weight, linear.bias]
+
     def backward(
         self, part: Batch, loss_of: Callable[[Batch], Loss], count: float, stats: dict[str, Tensor] | None = None
     ) -> Loss:

@@ -54,6 +54,10 @@ class ScoreScorer(Scorer):
                 scores.append(self.module(input_ids=ids.to(self.device), use_cache=False).logits[0, 0].float())
         return torch.stack(scores)
 
+    def written_in_place(self) -> list[Tensor]:
+        """None."""
+        return []
+
     def backward(
         self, part: Batch, loss_of: Callable[[Batch], Loss], count: float, stats: dict[str, Any] | None = None
     ) -> Loss:
