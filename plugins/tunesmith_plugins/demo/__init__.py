@@ -9,7 +9,7 @@ import click
 import tunesmith
 
 
-@click.command("demo", short_help="Show what replay does, in three minutes.")
+@click.command("demo", short_help="Show what replay does, in a few minutes.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
