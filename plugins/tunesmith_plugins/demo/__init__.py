@@ -25,8 +25,8 @@ import tunesmith
 def demo(output: Path, overwrite: bool, quick: bool, seed: int, as_json: bool) -> None:
     """Pre-train a small model, teach it a new domain with and without replay, and compare.
 
-    Three to four minutes on two cores, no download: English from Python's own documentation comes first, the source code of
-    its standard library is the new domain.
+    Three to four minutes on two cores, no download: English from Python's own documentation comes first, the source
+    code of its standard library is the new domain.
     """
     from tunesmith_plugins.demo import play
 
