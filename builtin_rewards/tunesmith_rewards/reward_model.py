@@ -20,6 +20,7 @@ class RewardModel(Reward):
     """The score that a reward model gives the whole answer, with its own tokenizer and chat template."""
 
     name: ClassVar[str] = "reward-model"
+    isolated: ClassVar[bool] = False
     model: str
     """Folder of a reward model or of an adapter with a score head, such as `tunesmith run rm` writes."""
     micro_tokens: int = Field(default=4096, ge=1)

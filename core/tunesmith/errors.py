@@ -58,6 +58,12 @@ class DivergedError(TunesmithError):
     exit_code = 5
 
 
+class RewardError(TunesmithError):
+    """A reward failed, or what rewards rely on (workers, endpoints, a sandbox) fails too often to go on."""
+
+    exit_code = 6
+
+
 class StoppedError(TunesmithError):
     """The run was asked to stop and has saved itself."""
 

@@ -70,6 +70,24 @@ class Conversation(Demonstration):
         return encoder.conversation(self.messages, self.tools)
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt(Example):
+    """A prompt that the model is to answer, and what rewards need to judge the answer.
+
+    Attributes:
+        prompt: text, or messages that end before the assistant's turn.
+        columns: the other columns of its row, as JSON can hold them.
+    """
+
+    prompt: Passage
+    columns: Mapping[str, Any]
+    tools: Sequence[Mapping[str, Any]] | None = None
+
+    def encode(self, encoder: Encoder) -> Tree:
+        """The prompt as the trunk, up to where the model goes on; no branch."""
+        return encoder.prompt(self)
+
+
 # ---------------------------------------------------------------------------------------------- judged answers
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tunesmith.components.around import AnyTracker, Generator, Reward, Rollout, RunInfo, Tracker, TrackerSession
+from tunesmith.components.around import AnyTracker, RunInfo, Tracker, TrackerSession
 from tunesmith.components.base import COMPONENT_MARK, Build, Component, Settings
+from tunesmith.components.rewards import AnyReward, Fault, Reward, Rollout, State, Verdict
 from tunesmith.components.rows import (
     AnyFormat,
     AnyScheduler,
@@ -21,6 +22,7 @@ from tunesmith.components.rows import (
     Scheduler,
     Source,
 )
+from tunesmith.components.sampling import AnyGenerator, Generator, GeneratorSession, Sample, Sampling, Stop
 from tunesmith.components.training import AnyObjective, Card, Method, Objective, ParamGroup, Preset, Role
 
 KINDS: Mapping[str, type[Component]] = {
@@ -31,7 +33,9 @@ __all__ = [
     "COMPONENT_MARK",
     "KINDS",
     "AnyFormat",
+    "AnyGenerator",
     "AnyObjective",
+    "AnyReward",
     "AnyScheduler",
     "AnySource",
     "AnyTracker",
@@ -41,7 +45,9 @@ __all__ = [
     "Component",
     "DataFormat",
     "DataSpec",
+    "Fault",
     "Generator",
+    "GeneratorSession",
     "Method",
     "Objective",
     "ParamGroup",
@@ -51,9 +57,14 @@ __all__ = [
     "Rollout",
     "Row",
     "RunInfo",
+    "Sample",
+    "Sampling",
     "Scheduler",
     "Settings",
     "Source",
+    "State",
+    "Stop",
     "Tracker",
     "TrackerSession",
+    "Verdict",
 ]

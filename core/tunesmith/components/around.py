@@ -1,17 +1,14 @@
-"""What stands around training: trackers, rewards, engines that sample."""
+"""What stands around training: what is known of a run, and where its metrics go."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from tunesmith.components.base import Component, named, written_as
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,45 +53,3 @@ class Tracker(Component):
 
 
 AnyTracker = Annotated[Tracker, named("tracker"), written_as("tracker")]
-
-
-@dataclass(slots=True)
-class Rollout:
-    """A completion of a prompt, as a reward sees it.
-
-    Attributes:
-        prompt: text, or the messages before the answer.
-        completion: text, or the messages of the answer.
-        columns: the row that it came from, by column.
-    """
-
-    prompt: str | Sequence[Mapping[str, Any]]
-    completion: str | Sequence[Mapping[str, Any]]
-    columns: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Reward(Component):
-    """Judges completions."""
-
-    kind: ClassVar[str] = "reward"
-    weight: float = 1.0
-    """Factor in the sum over rewards."""
-
-    @classmethod
-    def claims(cls, word: str) -> Mapping[str, Any] | None:
-        """The settings that a plain word such as a path stands for, or ``None`` when it is not for this reward."""
-        return None
-
-    @abstractmethod
-    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
-        """One score per rollout, in order; ``None`` where it cannot judge."""
-
-
-class Generator(Component):
-    """An engine that samples from the policy."""
-
-    kind: ClassVar[str] = "generator"
-
-    @abstractmethod
-    def open(self, policy: nn.Module, tokenizer: Any) -> Any:
-        """Make the engine ready to sample from the policy."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Ids = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
 Unit = Literal["token", "sequence", "pair"]
 
 
@@ -28,11 +29,13 @@ class Branch:
     Attributes:
         value: what the row says of the response, higher is better: 1 for chosen or desirable, 0 for rejected or
             undesirable, or a score.
+        columns: name to ``[n]`` fp32 numbers of its tokens, such as advantages; only those of trained tokens are read.
     """
 
     ids: Ids
     mask: Mask
     value: float = 0.0
+    columns: Mapping[str, Floats] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,10 +50,11 @@ class Tree:
 
     Attributes:
         trunk: ``[n]`` int32 token ids, perhaps empty.
-        branches: at least one.
+        branches: at least one; none in a prompt that is still to be answered.
         source: index of the source among all sources of the run.
         row: index of the row within its source.
         margin: by how much the better branch should win, where the row says so.
+        about: what else is known of a prompt: its ``prompt`` as it was written, and the ``columns`` of its row.
     """
 
     trunk: Ids
@@ -58,6 +62,7 @@ class Tree:
     source: int = 0
     row: int = 0
     margin: float = 0.0
+    about: Mapping[str, Any] | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -67,7 +72,7 @@ class Tree:
     @property
     def longest(self) -> int:
         """Tokens of the trunk and the longest branch: the longest text that a model sees."""
-        return len(self.trunk) + max(len(branch) for branch in self.branches)
+        return len(self.trunk) + max((len(branch) for branch in self.branches), default=0)
 
     @property
     def num_scored(self) -> int:
