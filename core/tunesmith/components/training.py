@@ -91,6 +91,15 @@ class Method(Component):
 
     objective: AnyObjective
 
+    def active_roles(self) -> frozenset[Role]:
+        """The roles that these settings need; by default all of `roles`."""
+        return self.roles
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates on the batch of one step; the learning rate follows the updates."""
+        return 1
+
     def data_groups(self) -> Mapping[str, Sequence[DataSpec]]:
         """Data beside the run's own ``data`` (which is the group ``"train"``): group name to sources."""
         return {}
@@ -132,6 +141,12 @@ class Method(Component):
     def resumed(self, ctx: Context) -> None:
         """Called when ``ctx.state`` was restored from a checkpoint."""
 
+    def opened(self, ctx: Context) -> None:
+        """Called before the first step of this start of the run, new or resumed, when all models are there.
+
+        Open here what is closed by ``ctx.closing``, and keep it in ``ctx.services``.
+        """
+
     def arrange(self, trees: Sequence[Tree]) -> Sequence[Tree]:
         """Rebuild the trees of a step before they are shared among processes; a pure function of the whole batch."""
         return trees
@@ -150,6 +165,24 @@ class Method(Component):
         every process.
         """
         return {}
+
+    def wants_more(self, batch: Batch, draws: int) -> bool:
+        """True to draw another batch and collect it before training on all; ``draws``: how many there were so far.
+
+        It must depend on ``batch.totals`` alone, which are the same on every process.
+        """
+        return False
+
+    def settle(self, batch: Batch, ctx: Context) -> Batch:
+        """Without gradient, when ``batch.totals`` are known: what needs the whole step, such as advantages."""
+        return batch
+
+    def minibatch(self, batch: Batch, update: int, ctx: Context) -> Batch:
+        """The part of a settled batch that an update (0-based, of `updates_per_step`) trains on.
+
+        A pure function of the batch, whose column ``position`` ``[N]`` says where its trees stand in the whole step.
+        """
+        return batch
 
     @abstractmethod
     def forward(self, models: Models, batch: Batch) -> Any:

@@ -54,17 +54,26 @@ def checked_text(text: Any, what: str, *, blank: bool = False) -> str:
     return text
 
 
-def checked_messages(messages: Any) -> list[dict[str, Any]]:
+def checked_messages(messages: Any, *, answered: bool = True) -> list[dict[str, Any]]:
     """Messages as templates take them: text parts joined, nulls left out.
 
+    Args:
+        messages: of a chat.
+        answered: the assistant speaks in them; otherwise they end before its turn.
+
     Raises:
-        ValueError: no messages, no assistant turn, an unknown role, or content that is neither text nor text parts.
+        ValueError: no messages, none (or a last one) of the assistant, an unknown role, or content that is neither
+            text nor text parts.
     """
     if not isinstance(messages, Sequence) or isinstance(messages, str):
         raise ValueError("messages must be a list")
     if not messages:
         raise ValueError("there are no messages")
     turns = [_checked(message, number) for number, message in enumerate(messages, start=1)]
+    if not answered:
+        if turns[-1]["role"] == "assistant":
+            raise ValueError("the last message is the assistant's already, so there is nothing to answer")
+        return turns
     if all(turn["role"] != "assistant" for turn in turns):
         raise ValueError(f"there is no assistant turn among the {len(turns)} messages")
     return turns
@@ -164,7 +173,7 @@ class ChatTemplate:
             ValueError: naming the turn, when the template leaves something out or does not tell turns apart.
         """
         wanted = trained_turns(messages, train_on)
-        self._check_shown(messages, tools)
+        self.check_shown(messages, tools)
         text, marks = self.render(messages, tools)
         if MARKS.search(self.source(tools)):
             spans = self._marked(messages, tools, wanted, marks)
@@ -175,8 +184,8 @@ class ChatTemplate:
                 raise ValueError(f"{span.name}: the chat template writes nothing for it")
         return text, spans
 
-    def _check_shown(self, messages: Sequence[Mapping[str, Any]], tools: Any) -> None:
-        """A template that never mentions a field drops it without a word."""
+    def check_shown(self, messages: Sequence[Mapping[str, Any]], tools: Any) -> None:
+        """Raises `ValueError` where the template would drop a field without a word: it never mentions it."""
         template = self.source(tools)
         for words, given in (
             (("tools",), bool(tools)),

@@ -19,7 +19,7 @@ from tunesmith.data.judged import conversation_of, join, written_as_text
 from tunesmith.data.tokenization import bos_prefix, load_tokenizer, train_tokenizer
 from tunesmith.data.trees import Branch, Ids, Mask, Tree
 from tunesmith.errors import ConfigError
-from tunesmith.examples import Completion, Conversation, Judged, Text
+from tunesmith.examples import Completion, Conversation, Judged, Prompt, Text
 
 if TYPE_CHECKING:
     from tunesmith.examples import Example, Message
@@ -123,6 +123,15 @@ class Encoder:
         results = list(self._trees(self._judged(example)))
         return _joined(example, results)
 
+    def prompt(self, example: Prompt) -> Tree:
+        """A prompt alone, as the trunk that `completion` or `conversation` would give it; ``about`` says what it is.
+
+        Raises:
+            ValueError: the prompt is empty, or its messages end with the assistant's.
+            ConfigError: as `conversation`.
+        """
+        return _joined(example, [self._tree(self._prompt(example))])
+
     # ------------------------------------------------------------------------------------------ many examples
     def encode_all(self, examples: Sequence[Example]) -> list[Tree | ValueError]:
         """The tree of every example, or the reason why it has none; in one pass through the tokenizer."""
@@ -153,9 +162,22 @@ class Encoder:
             return [self._completion(example.prompt, example.completion)]
         if type(example) is Conversation:
             return [self._conversation(example.messages, example.tools, self.train_on)]
+        if type(example) is Prompt:
+            return [self._prompt(example)]
         if isinstance(example, Judged) and type(example).encode is Judged.encode:
             return self._judged(example)
         return []
+
+    def _prompt(self, example: Prompt) -> Draft:
+        if isinstance(example.prompt, str):
+            if example.tools:
+                raise ValueError("there are tools, which only a prompt in messages can have")
+            return Draft((Part(checked_text(example.prompt, "prompt", blank=True), 0),), close=False)
+        turns = checked_messages(example.prompt, answered=False)
+        schemas = _schemas(example.tools)
+        self.chat.check_shown(turns, schemas)
+        text, _ = self.chat.render(turns, schemas, open_turn=True)
+        return Draft((Part(checked_text(text, "prompt"), 0),), close=False)
 
     def _judged(self, example: Judged) -> Sequence[Draft]:
         answers = example.answers()
@@ -181,15 +203,13 @@ class Encoder:
         return Draft((Part(prompt, 0), Part(checked_text(completion, "completion"), len(completion))))
 
     def _conversation(self, messages: Any, tools: Any, train_on: TrainOn) -> Draft:
-        if tools and not (isinstance(tools, (list, tuple)) and all(isinstance(tool, Mapping) for tool in tools)):
-            raise ValueError("tools must be a list of JSON schemas")
+        schemas = _schemas(tools)
         if not self.tokenizer.is_fast:
             raise ConfigError(
                 "this tokenizer does not say where its tokens stand in the text, so turns cannot be told apart",
                 why=f"{type(self.tokenizer).__name__} has no tokenizer.json",
                 fix="convert it to a fast tokenizer",
             )
-        schemas = [dict(tool) for tool in tools] if tools else None
         text, turns = self.chat.turns(checked_messages(messages), schemas, train_on)
         checked_text(text, "conversation")
         starts = [0, *(turn.start for turn in turns)]
@@ -336,7 +356,23 @@ def _joined(example: Example, results: Sequence[Tree | ValueError]) -> Tree:
         if isinstance(result, ValueError):
             raise result
         trees.append(result)
+    if isinstance(example, Prompt):
+        return _asked(example, trees[0])
     return join(example, trees) if isinstance(example, Judged) else trees[0]
+
+
+def _asked(example: Prompt, tree: Tree) -> Tree:
+    """All tokens as the trunk. Raises `ValueError` where there is none to go on from."""
+    ids = np.concatenate([tree.trunk, *(branch.ids for branch in tree.branches)])
+    if not len(ids):
+        raise ValueError("the prompt is empty, so nothing predicts the first token of an answer")
+    return Tree(ids, (), about={"prompt": example.prompt, "columns": dict(example.columns)})
+
+
+def _schemas(tools: Any) -> list[dict[str, Any]] | None:
+    if tools and not (isinstance(tools, (list, tuple)) and all(isinstance(tool, Mapping) for tool in tools)):
+        raise ValueError("tools must be a list of JSON schemas")
+    return [dict(tool) for tool in tools] if tools else None
 
 
 def _cut(ids: Ids, mask: Mask, start: int | None) -> Tree:

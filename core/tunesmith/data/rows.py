@@ -14,7 +14,7 @@ from tunesmith.data.chat import checked_messages, checked_text, trained_turns
 from tunesmith.data.detect import Taker, renamed
 from tunesmith.data.judged import SameAnswers, check_judged, indistinct
 from tunesmith.data.trees import Tree
-from tunesmith.examples import Completion, Conversation, Example, Judged, Text
+from tunesmith.examples import Completion, Conversation, Example, Judged, Prompt, Text
 
 if TYPE_CHECKING:
     from tunesmith.data.encoding import Encoder
@@ -141,7 +141,7 @@ class Intake:
     def _judge(self, outcome: Outcome, tree: Tree) -> None:
         tree.row, outcome.tokens, outcome.length = outcome.index, tree.num_tokens, tree.longest
         assert outcome.example is not None
-        if not tree.num_scored:
+        if tree.branches and not tree.num_scored:
             outcome.refuse(f"none of its {tree.num_tokens:,} tokens is trained on")
             return
         reason = self.method.check(outcome.example, tree) if self.method else None
@@ -154,6 +154,9 @@ class Intake:
 
     def _shorten(self, outcome: Outcome, tree: Tree, size: int) -> None:
         several = len(tree.branches) > 1
+        if not tree.branches:
+            self._too_long_to_ask(outcome, tree, size)
+            return
         long = f"{tree.longest:,} tokens, more than max_length {size:,}"
         if several:
             long = f"prompt and longest answer have {long}"
@@ -175,6 +178,16 @@ class Intake:
             ways = "drop or truncate" if len(tree.trunk) or several else "drop, truncate or split"
             outcome.refuse(f"{long} (raise it, or say --overlong {ways})")
 
+    def _too_long_to_ask(self, outcome: Outcome, tree: Tree, size: int) -> None:
+        """A prompt is never cut: what is asked stands at its end."""
+        if self.overlong == "drop":
+            outcome.status = "dropped"
+            return
+        outcome.refuse(
+            f"its prompt has {tree.longest:,} tokens, more than max_length {size:,} (raise it, or say --overlong drop: "
+            "a prompt is never cut or split)"
+        )
+
 
 def uncuttable(tree: Tree, cut: Tree) -> str | None:
     """Why a truncated tree must not be trained on."""
@@ -195,6 +208,11 @@ def check_example(example: Example | None) -> None:
         checked_text(example.completion, "completion")
     elif type(example) is Conversation:
         trained_turns(checked_messages(example.messages), "all")
+    elif type(example) is Prompt:
+        if isinstance(example.prompt, str):
+            checked_text(example.prompt, "prompt", blank=True)
+        else:
+            checked_messages(example.prompt, answered=False)
     elif isinstance(example, Judged) and type(example).encode is Judged.encode:
         check_judged(example)
 

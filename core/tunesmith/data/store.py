@@ -45,6 +45,8 @@ class Store:
         keys: ``[n]`` uint64, the hash of what that row says.
         values: ``[b]`` float64, what the row says of each branch.
         margins: ``[n]`` float64, the margin of each tree.
+        about: ``[B]`` uint8, `Tree.about` of the trees as JSON, one after another.
+        notes: ``[n]`` int64, bytes of it of each tree.
     """
 
     ids: Ids
@@ -58,6 +60,8 @@ class Store:
     keys: npt.NDArray[np.uint64]
     values: Floats
     margins: Floats
+    about: npt.NDArray[np.uint8]
+    notes: Ints
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -67,13 +71,15 @@ class Store:
         starts, firsts = ends(self.lengths) - self.lengths, ends(self.counts) - self.counts
         tokens = _ranges(starts[indices], self.lengths[indices])
         branches = _ranges(firsts[indices], self.counts[indices])
-        per_tree = ("lengths", "trunks", "counts", "scored", "rows", "keys", "margins")
+        notes = _ranges(ends(self.notes)[indices] - self.notes[indices], self.notes[indices])
+        per_tree = ("lengths", "trunks", "counts", "scored", "rows", "keys", "margins", "notes")
         chosen = {name: np.array(getattr(self, name)[indices]) for name in per_tree}
         return Store(
             ids=np.array(self.ids[tokens]),
             mask=np.array(self.mask[tokens]),
             branches=np.array(self.branches[branches]),
             values=np.array(self.values[branches]),
+            about=np.array(self.about[notes]),
             **chosen,
         )
 
@@ -83,7 +89,7 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._ends, self._branch_ends = ends(store.lengths), ends(store.counts)
+        self._ends, self._branch_ends, self._note_ends = ends(store.lengths), ends(store.counts), ends(store.notes)
 
     def tree(self, i: int, source: int) -> Tree:
         """The tree at position ``i``; its arrays are copies that may be written to."""
@@ -97,7 +103,9 @@ class Reader:
         for size, value in zip(store.branches[own].tolist(), store.values[own].tolist(), strict=True):
             branches.append(Branch(ids[at : at + size], mask[at : at + size], value))
             at += size
-        return Tree(trunk, tuple(branches), source, int(store.rows[i]), float(store.margins[i]))
+        end, size = int(self._note_ends[i]), int(store.notes[i])
+        about = json.loads(store.about[end - size : end].tobytes()) if size else None
+        return Tree(trunk, tuple(branches), source, int(store.rows[i]), float(store.margins[i]), about)
 
 
 def ends(lengths: Ints) -> Ints:
@@ -125,6 +133,7 @@ OTHERS: Mapping[str, Any] = {
     "keys": np.uint64,
     "values": np.float64,
     "margins": np.float64,
+    "about": np.uint8,
 }
 DTYPES: Mapping[str, Any] = {item.name: OTHERS.get(item.name, np.int64) for item in fields(Store)}
 
@@ -205,6 +214,9 @@ class StoreWriter:
             pending["keys"].append(key)
             pending["values"] += [branch.value for branch in tree.branches]
             pending["margins"].append(tree.margin)
+            note = json.dumps(tree.about).encode() if tree.about is not None else b""
+            pending["about"].append(np.frombuffer(note, dtype=np.uint8))
+            pending["notes"].append(len(note))
             self._tokens += tree.num_tokens
         if self._tokens >= FLUSH:
             self._flush()
@@ -213,7 +225,8 @@ class StoreWriter:
         try:
             for name, values in self._pending.items():
                 if values:
-                    flat = np.concatenate(values) if name in ("ids", "mask") else np.array(values, dtype=DTYPES[name])
+                    arrays = name in ("ids", "mask", "about")
+                    flat = np.concatenate(values) if arrays else np.array(values, dtype=DTYPES[name])
                     self.arrays[name].append(flat)
                     values.clear()
         except OSError as error:

@@ -96,11 +96,13 @@ class Batch:
         trees: N trees.
         columns: name to a tensor whose first dimension is N; `split` takes the rows along.
         totals: sums over the whole optimizer step, the same in every part.
+        samples: what is to be written down of every completion that was sampled for it.
     """
 
     trees: Sequence[Tree]
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     totals: Mapping[str, float] = field(default_factory=dict)
+    samples: Sequence[Mapping[str, Any]] = ()
 
     def __len__(self) -> int:
         return len(self.trees)

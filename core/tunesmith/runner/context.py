@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tunesmith.components import ParamGroup
@@ -22,6 +24,10 @@ class Context:
         state: JSON values and tensors by name, saved in every checkpoint and restored on resume. It must be the
             same on every process.
         metrics: what the last step reported.
+        seed: of the run.
+        output: folder of the run.
+        services: what `Method.opened` opened, by name.
+        closing: closes them when the run ends.
     """
 
     models: Models
@@ -31,3 +37,7 @@ class Context:
     groups: list[ParamGroup] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    output: Path | None = None
+    services: dict[str, Any] = field(default_factory=dict)
+    closing: ExitStack = field(default_factory=ExitStack)

@@ -38,10 +38,14 @@ class Sink:
 
 
 class Head:
-    """The LM head: weight ``[V, H]``, optional bias ``[V]``, optional soft cap on the logits."""
+    """The LM head: weight ``[V, H]``, optional bias ``[V]``, optional soft cap on the logits.
+
+    Attributes:
+        temperature: the logits are divided by it, after the soft cap.
+    """
 
     def __init__(self, linear: nn.Linear, softcap: float | None = None) -> None:
-        self.linear, self.softcap = linear, softcap
+        self.linear, self.softcap, self.temperature = linear, softcap, 1.0
         self._buffer: Tensor | None = None
         self._tanh: Tensor | None = None
         self._owner: object = None
@@ -95,6 +99,8 @@ class Head:
             assert self._tanh is not None
             tanh = torch.tanh(logits.div_(self.softcap), out=self._tanh[: len(hidden)])
             torch.mul(tanh, self.softcap, out=logits)
+        if self.temperature != 1.0:
+            logits.div_(self.temperature)
         self._owner = owner
         top = logits.amax(1, keepdim=True)
         logits.sub_(top).exp_()
@@ -112,6 +118,8 @@ class Head:
         """In place: the gradient of the raw logits ``grad * (onehot - p)``, through the soft cap."""
         exps.mul_(-grad[:, None] / sums)
         exps.scatter_add_(1, targets[:, None], grad[:, None])
+        if self.temperature != 1.0:
+            exps.div_(self.temperature)
         if self.softcap:
             assert self._tanh is not None
             tanh = self._tanh[: len(exps)]
@@ -187,6 +195,7 @@ def _logps_of(
             logits = logits + head.linear.bias.detach()[targets[lost]]
         if head.softcap:
             logits = head.softcap * torch.tanh(logits / head.softcap)
+        logits = logits / head.temperature
         logps[lost] = logits - top[lost].squeeze(1) - sums[lost].log().squeeze(1)
     return logps
 

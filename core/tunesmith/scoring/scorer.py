@@ -60,6 +60,9 @@ class Scorer:
         module: a causal language model of transformers, perhaps wrapped by peft.
         pad_id: token id for padding where rows are padded.
         autocast: run the model under bf16 autocast.
+
+    Attributes:
+        temperature: logits are divided by it, as they are where completions are sampled.
     """
 
     def __init__(self, module: nn.Module, *, pad_id: int = 0, autocast: bool = False) -> None:
@@ -67,6 +70,7 @@ class Scorer:
         self.path: Path = "stock"
         self.why = ""
         self.micro_tokens = 4096
+        self.temperature = 1.0
         self._staged: Staged | None = None
         self._head: Head | None = None
 
@@ -86,6 +90,7 @@ class Scorer:
         linear = self.language_model.get_output_embeddings()
         if self._head is None or self._head.linear is not linear:
             self._head = Head(linear, softcap_of(self.language_model))
+        self._head.temperature = self.temperature
         return self._head
 
     # ------------------------------------------------------------------------------------------ forward
@@ -129,7 +134,7 @@ class Scorer:
             if self.path == "padded":
                 return self._scaled(self._backbone(**rows).flatten(0, 1).index_select(0, padded.source_S)), padded
             logits = self.module(**rows, use_cache=False).logits
-            scored = logits.flatten(0, 1).index_select(0, padded.source_S).float()
+            scored = logits.flatten(0, 1).index_select(0, padded.source_S).float() / self.temperature
             logps = scored.log_softmax(-1).gather(1, padded.target_S[:, None]).squeeze(1)
             return logps, padded
 
