@@ -66,7 +66,7 @@ from tunesmith.examples import (
     Unpaired,
 )
 from tunesmith.hookspecs import hookimpl
-from tunesmith.inputs import Loss, PairLogps, RankedScores, ReferencedPairLogps, TokenLogps, UnpairedLogps
+from tunesmith.inputs import Loss, PairLogps, PolicyLogps, RankedScores, ReferencedPairLogps, TokenLogps, UnpairedLogps
 from tunesmith.offline import OfflineMethod, ReferencedMethod
 
 __version__ = "0.1.0"
@@ -108,6 +108,7 @@ __all__ = [
     "PairLogps",
     "ParamGroup",
     "Passage",
+    "PolicyLogps",
     "Preference",
     "Preset",
     "Prompt",

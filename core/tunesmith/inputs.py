@@ -1,6 +1,6 @@
 """What objectives read. Plain containers of tensors; importing this module does not import torch.
 
-Shape letters: S scored tokens, R branches.
+Shape letters: S scored tokens, R branches, N trees.
 """
 
 from __future__ import annotations
@@ -40,6 +40,37 @@ class TokenLogps:
     logps: Tensor
     branches: Tensor
     num_branches: int
+
+
+@dataclass(slots=True, kw_only=True)
+class PolicyLogps(TokenLogps):
+    """Log-probabilities of sampled answers, and what became of them when they were collected.
+
+    Everything but ``logps`` and ``values`` is without gradient.
+
+    Attributes:
+        advantages: ``[S]`` by how much the answer, from this token on, was better than expected; the same for all
+            tokens of a branch where the answer is judged as one action.
+        trees: ``[R]`` int64, the prompt of each branch, ascending from 0.
+        old: ``[S]`` the same log-probabilities when the answers were collected; ``None`` where the policy has not
+            changed since, and then they are ``logps`` itself.
+        reference: ``[S]`` the same under the reference.
+        sampler: ``[S]`` the same as the engine that sampled the answers reported them.
+        values: ``[S]`` the critic's estimate of the return in the state before each token, with gradient.
+        old_values: ``[S]`` the same when the answers were collected.
+        returns: ``[S]`` what the estimates are trained towards.
+        longest: tokens that an answer may have at most: what a loss over a constant number of tokens divides by.
+    """
+
+    advantages: Tensor
+    trees: Tensor
+    old: Tensor | None = None
+    reference: Tensor | None = None
+    sampler: Tensor | None = None
+    values: Tensor | None = None
+    old_values: Tensor | None = None
+    returns: Tensor | None = None
+    longest: int | None = None
 
 
 @dataclass(slots=True)

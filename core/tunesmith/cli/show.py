@@ -114,7 +114,8 @@ def _other_facts(registry: Registry, cls: type[Component]) -> dict[str, Any]:
         facts["methods"] = [method.name for method in methods if issubclass(produces, method.consumes)]
     if inputs is not None:
         facts["inputs"] = inputs.__name__
-        facts["unit"] = cast(Any, cls).unit
+        unit = cast(Any, cls).unit
+        facts["unit"] = unit if isinstance(unit, str) else None
         facts["methods"] = [method.name for method in methods if issubclass(method.supplies, inputs)]
     return facts
 
@@ -180,7 +181,8 @@ def _card(facts: Mapping[str, Any]) -> list[str]:
         rows["models"] = ", ".join(facts["roles"])
     rows["columns"] = _columns(facts)
     rows["produces"], rows["reads"] = facts.get("produces"), facts.get("inputs")
-    rows["sum over"] = f"{facts['unit']}s" if "unit" in facts else None
+    if "unit" in facts:
+        rows["sum over"] = f"{facts['unit']}s" if facts["unit"] else "what its settings choose"
     rows["methods"] = ", ".join(facts["methods"]) or "none is installed" if "methods" in facts else None
     rows["needs"] = ", ".join(facts["needs"])
     lines = [terminal.paragraph(text, indent=12, first=f"  {label:<10}") for label, text in rows.items() if text]

@@ -28,8 +28,8 @@ class Objective(Component):
     kind: ClassVar[str] = "objective"
     inputs: ClassVar[type]
     """The dataclass of tensors that it reads."""
-    unit: ClassVar[Literal["token", "sequence", "pair"]] = "token"
-    """What the loss is summed over; the runner divides by their global count."""
+    unit: ClassVar[Literal["token", "sequence", "pair", "prompt"]] = "token"
+    """What the loss is summed over; the runner divides by their global count. A property where settings decide."""
 
     @abstractmethod
     def __call__(self, x: Any) -> Loss:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Ids = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
-Unit = Literal["token", "sequence", "pair"]
+Unit = Literal["token", "sequence", "pair", "prompt"]
 
 
 @dataclass(slots=True)
@@ -113,11 +113,16 @@ class Batch:
         return sum(tree.num_tokens for tree in self.trees)
 
     def count(self, unit: Unit) -> int:
-        """How many units of a loss the batch holds; a pair is a tree whose branches are compared."""
+        """How many units of a loss the batch holds.
+
+        A pair is a tree whose branches are compared, a prompt a tree of which something is trained on.
+        """
         if unit == "token":
             return sum(tree.num_scored for tree in self.trees)
         if unit == "sequence":
             return sum(len(tree.branches) for tree in self.trees)
+        if unit == "prompt":
+            return sum(tree.num_scored > 0 for tree in self.trees)
         return sum(len(tree.branches) > 1 for tree in self.trees)
 
     def take(self, indices: Sequence[int]) -> Batch:
