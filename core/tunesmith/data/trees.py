@@ -141,6 +141,19 @@ class Batch:
             yield self.take(indices)
 
 
+def joined(one: Batch, other: Batch) -> Batch:
+    """The trees of both; totals are added up."""
+    import torch
+
+    assert one.columns.keys() == other.columns.keys(), "batches with different columns cannot be joined"
+    return Batch(
+        [*one.trees, *other.trees],
+        {name: torch.cat([column, other.columns[name]]) for name, column in one.columns.items()},
+        {name: one.totals.get(name, 0) + other.totals.get(name, 0) for name in {*one.totals, *other.totals}},
+        [*one.samples, *other.samples],
+    )
+
+
 def best_fit(sizes: Sequence[int], capacity: int) -> list[list[int]]:
     """Pack items into few bins: longest first, each into the fullest bin that still has room.
 

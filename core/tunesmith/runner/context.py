@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ class Context:
         state: JSON values and tensors by name, saved in every checkpoint and restored on resume. It must be the
             same on every process.
         metrics: what the last step reported.
+        samples: what was written down of the completions that were sampled for it, on all processes.
         seed: of the run.
         output: folder of the run.
         services: what `Method.opened` opened, by name.
@@ -37,6 +39,7 @@ class Context:
     groups: list[ParamGroup] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    samples: Sequence[Mapping[str, Any]] = ()
     seed: int = 0
     output: Path | None = None
     services: dict[str, Any] = field(default_factory=dict)

@@ -6,7 +6,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from tunesmith.components import RunInfo, TrackerSession
 from tunesmith.config import Run
 from tunesmith.data.loading import Corpus
 from tunesmith.data.sampler import Sampler
-from tunesmith.data.trees import Batch
+from tunesmith.data.trees import Batch, joined
 from tunesmith.errors import DivergedError, ResourceError, StoppedError
 from tunesmith.models.saving import save_model
 from tunesmith.plugins import Registry
-from tunesmith.runner import checkpoint
+from tunesmith.runner import checkpoint, records
 from tunesmith.runner.context import Context
 from tunesmith.runner.evaluate import evaluate
 from tunesmith.runner.optimizer import make_optimizer, set_rates
+from tunesmith.runner.pending import read_pending, write_pending
 from tunesmith.runner.processes import Processes
 from tunesmith.runner.randomness import restore, snapshot
 from tunesmith.runner.signals import StopRequest
@@ -45,6 +47,33 @@ class Sinks:
         """Hand the metrics to every session."""
         for session in self.sessions:
             session.log(step, metrics)
+
+
+@dataclass(slots=True)
+class Updates:
+    """The updates of a step: means of their metrics, and sums of their tokens."""
+
+    parts: list[Mapping[str, float]] = field(default_factory=list)
+    rate: float = 0.0
+    tokens: float = 0.0
+    trained: float = 0.0
+    skipped: int = 0
+
+    def add(self, metrics: Mapping[str, float], rate: float, tokens: float, trained: float) -> None:
+        """Take what one update reports."""
+        self.parts.append(metrics)
+        self.rate = rate
+        self.tokens, self.trained = self.tokens + tokens, self.trained + trained
+
+    def metrics(self) -> dict[str, float]:
+        """The mean of every metric over the updates that have it; updates without anything to learn are counted."""
+        found: dict[str, list[float]] = {}
+        for part in self.parts:
+            for name, value in part.items():
+                found.setdefault(name, []).append(value)
+        means = {name: sum(values) / len(values) for name, values in found.items()}
+        skipped = {"skipped_updates": float(self.skipped)} if self.skipped else {}
+        return {"loss": 0.0, "grad_norm": 0.0, **means, **skipped}
 
 
 class Trainer:
@@ -82,9 +111,12 @@ class Trainer:
             self.method, context.models, processes, self.settings.micro_tokens, len(source_labels), self.parameters
         )
         self.tokens = self.trained = 0
+        self.pending: Batch | None = None
+        self.update = 0
         self.last_save = time.monotonic()
         self.last_eval = -1
         self.sinks = Sinks()
+        self.samples = records.SamplesFile(output / records.SAMPLES)
         self.info = RunInfo(output, self.method.name, run.dump(), sampler.total_steps, context.step)
 
     # ------------------------------------------------------------------------------------------ resume
@@ -99,6 +131,11 @@ class Trainer:
             self.context.models.reference.restore(weights)
         self.method.resumed(self.context)
         self.tokens, self.trained, self.last_eval = state["tokens"], state["trained"], state["last_eval"]
+        self.update = state["update"]
+        whole = read_pending(folder / "trainer")
+        if whole is not None:
+            samples = whole.samples if self.processes.main else ()
+            self.pending = replace(self._of_step(whole), samples=samples)
         self.stepper.micro_tokens = min(self.stepper.micro_tokens, state["micro_tokens"])
         for group, scale in zip(self.context.groups, state["lr_scales"], strict=True):
             group.lr_scale = scale
@@ -115,6 +152,7 @@ class Trainer:
             "tokens": self.tokens,
             "trained": self.trained,
             "last_eval": self.last_eval,
+            "update": self.update,
             "micro_tokens": self.stepper.micro_tokens,
             "lr_scales": [group.lr_scale for group in self.context.groups],
         }
@@ -137,8 +175,9 @@ class Trainer:
             try:
                 self._step(stop)
             except Stopped:
-                self.sampler.restore(here)
-                restore(chance)
+                if self.pending is None:
+                    self.sampler.restore(here)
+                    restore(chance)
                 self._leave(stop)
             if self._due(self.settings.eval_every):
                 self._evaluate()
@@ -157,43 +196,74 @@ class Trainer:
         return self.processes.sum([float(late)])[0] > 0
 
     def _step(self, stop: StopRequest) -> None:
+        """One batch and the updates on it. What was sampled for it outlives a stop, see `Trainer.pending`."""
         started = time.perf_counter()
-        step = self.context.step
-        whole = Batch(self.method.arrange(self.sampler.batch(step)))
-        mine = whole.take(self.processes.share(whole.trees))
-        mine = self.stepper.collect(mine, self.context, stop)
-        unit = self.method.objective.unit
-        count, tokens, trained = self.processes.sum([mine.count(unit), mine.num_tokens, mine.count("token")])
-        detailed = (step + 1) % self.settings.log_every == 0
-        sums = self.stepper.gradient(mine, count, stop, detailed)
-        rate = self._rate(step)
-        loss, norm = float(sums.total) / count, self._clip()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise self._diverged(loss, norm, whole)
-        set_rates(self.optimizer, self.context.groups, rate)
-        self.optimizer.step()
-        self.stepper.clear()
+        batch = self.pending if self.pending is not None else self._collected(stop)
+        samples = [sample for own in self.processes.gather(list(batch.samples)) for sample in own]
+        if self.pending is None and self.processes.main and samples:
+            self.samples.write(self.context.step + 1, samples)
+        self.pending = batch if samples else None
+        updates, done = self.method.updates_per_step, Updates()
+        while self.update < updates:
+            self._update(self.method.minibatch(batch, self.update, self.context), done, stop)
+            self.update += 1
+        self.pending, self.update = None, 0
         self.context.step += 1
-        self.tokens, self.trained = self.tokens + int(tokens), self.trained + int(trained)
+        self.tokens, self.trained = self.tokens + int(done.tokens), self.trained + int(done.trained)
         seconds = time.perf_counter() - started
         self.context.metrics = metrics = {
-            "loss": loss,
-            "grad_norm": norm,
-            "learning_rate": rate,
+            **done.metrics(),
+            "learning_rate": done.rate,
             "epoch": self.sampler.epoch,
             "num_tokens": self.tokens,
             "num_trained_tokens": self.trained,
-            "tokens_per_s": tokens / seconds,
+            "tokens_per_s": done.tokens / seconds,
             "step_s": seconds,
-            **self._details(sums, count),
         }
+        self.context.samples = samples
         metrics.update(self.method.after_step(self.context))
         self._report(metrics)
         self._notify("tunesmith_step_ended", run=self.info, step=self.context.step, metrics=metrics)
 
-    def _rate(self, step: int) -> float:
+    def _collected(self, stop: StopRequest) -> Batch:
+        """This process's share of the batch of a step, ready to be trained on."""
+        mine, draws = None, 0
+        while mine is None or self.method.wants_more(mine, draws):
+            whole = Batch(self.method.arrange(self.sampler.batch(self.context.step)))
+            drawn = self.stepper.collect(self._of_step(whole, draws * len(whole)), self.context, stop)
+            mine, draws = drawn if mine is None else joined(mine, drawn), draws + 1
+        return self.method.settle(mine, self.context)
+
+    def _of_step(self, whole: Batch, before: int = 0) -> Batch:
+        """This process's share of a batch; the column ``position`` says where its trees stand in the whole step."""
+        chosen = self.processes.share(whole.trees)
+        if "position" not in whole.columns:
+            whole = whole.with_columns(position=torch.arange(before, before + len(whole)))
+        return whole.take(chosen)
+
+    def _update(self, mine: Batch, done: Updates, stop: StopRequest) -> None:
+        """One gradient and one step of the optimizer; none where there is nothing to learn from."""
+        unit = self.method.objective.unit
+        count, tokens, trained = self.processes.sum([mine.count(unit), mine.num_tokens, mine.count("token")])
+        if not count:
+            done.skipped += 1
+            return
+        detailed = (self.context.step + 1) % self.settings.log_every == 0
+        sums = self.stepper.gradient(mine, count, stop, detailed)
+        updates = self.method.updates_per_step
+        rate = self._rate(self.context.step * updates + self.update)
+        loss, norm = float(sums.total) / count, self._clip()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise self._diverged(loss, norm, mine)
+        set_rates(self.optimizer, self.context.groups, rate)
+        self.optimizer.step()
+        self.stepper.clear()
+        done.add({"loss": loss, "grad_norm": norm, **self._details(sums, count)}, rate, tokens, trained)
+
+    def _rate(self, update: int) -> float:
         schedule = self.settings.schedule
-        scale = schedule(step, self.sampler.total_steps) if schedule is not None else 1.0
+        total = self.sampler.total_steps * self.method.updates_per_step
+        scale = schedule(update, total) if schedule is not None else 1.0
         return self.settings.learning_rate * scale
 
     def _clip(self) -> float:
@@ -268,9 +338,10 @@ class Trainer:
         folder = self.output / "checkpoints"
         target = folder / f"step-{self.context.step:06d}"
         problem = ""
+        pending = [] if self.pending is None else self.processes.gather(self.pending)
         if self.processes.main:
             try:
-                checkpoint.write_folder(target, self._fill)
+                checkpoint.write_folder(target, partial(self._fill, pending=pending))
                 checkpoint.prune(folder, self.settings.keep_checkpoints)
             except OSError as error:
                 problem = f"{type(error).__name__}: {error}"
@@ -282,9 +353,11 @@ class Trainer:
         if not problem:
             self._notify("tunesmith_checkpoint_saved", run=self.info, step=self.context.step, path=target)
 
-    def _fill(self, folder: Path) -> None:
+    def _fill(self, folder: Path, pending: list[Batch]) -> None:
         save_model(self.context.models.policy.module, self.context.tokenizer, folder)
         checkpoint.save_state(folder / "trainer", self.optimizer, self._state())
+        if pending:
+            write_pending(folder / "trainer", pending)
 
     def finish(self) -> Path:
         """Write the final model folder."""

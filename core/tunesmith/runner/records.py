@@ -18,6 +18,7 @@ from tunesmith.runfile import dump
 
 RUN_FILE = "run.yaml"
 METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
 MANIFEST = "manifest.json"
 PACKAGES = ("tunesmith", "torch", "transformers", "accelerate", "peft", "datasets", "bitsandbytes", "tokenizers")
 
@@ -31,10 +32,7 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, after: int) -> None:
-        kept = []
-        if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= after]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        keep_lines(path, after)
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -47,6 +45,30 @@ class MetricsFile:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._file.close()
+
+
+class SamplesFile:
+    """``samples.jsonl``: one object per sampled completion; made when the first is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._goes_on = path, False
+
+    def write(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Append the completions of a step. When a run goes on, those that it had sampled already are replaced."""
+        if not self._goes_on:
+            keep_lines(self.path, step - 1)
+            self._goes_on = True
+        lines = (json.dumps({"step": step, **sample}, default=str) + "\n" for sample in samples)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(lines)
+
+
+def keep_lines(path: Path, after: int) -> None:
+    """Keep only the lines that were written for steps up to ``after``; make the file where there is none."""
+    kept = []
+    if path.exists():
+        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= after]
+    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _step(line: str) -> float:
