@@ -94,7 +94,9 @@ def test_a_good_row_is_matched_by_its_format_alone_whatever_else_it_holds(
     name: str, row: dict[str, Any], _: Any
 ) -> None:
     for extra in ({}, {"id": 7, "source": "x", "score": None}):
-        assert [other for other, cls in FORMATS.items() if cls.matches({**row, **extra})] == [name]
+        matched = [cls for cls in FORMATS.values() if cls.matches({**row, **extra})]
+        assert [cls.name for cls in matched if cls.priority == 0] == [name]
+        assert {cls.name for cls in matched} <= {name, "prompt"}, "which has a lower priority"
     assert FORMATS[name]()({**row, "id": 7}) == FORMATS[name]()(row)
 
 

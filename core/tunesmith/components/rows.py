@@ -78,6 +78,8 @@ class DataFormat(Component):
     columns: ClassVar[tuple[str, ...]]
     """Columns that a row must have."""
     optional_columns: ClassVar[tuple[str, ...]] = ()
+    priority: ClassVar[int] = 0
+    """Of formats that as many rows look like, the one with the higher wins; below 0: takes what others leave."""
 
     @classmethod
     def matches(cls, row: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from tunesmith.data.detect import SAMPLE, Taker, choose_format, renamed
 from tunesmith.data.report import Problems, printable
 from tunesmith.data.rows import FORMAT_FAULTS, Intake, check_example
 from tunesmith.errors import ConfigError, DataError
+from tunesmith.examples import Prompt
 from tunesmith.explain import explain
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ class Plan:
             if outcome.status == "bad":
                 account.problems.add(outcome.reason, outcome.row)
             elif outcome.example is not None:
-                account.columns.update(str(c) for c in renamed(outcome.row.data, self.spec.map) if c not in known)
+                kept = (*known, *_carried(outcome.example))
+                account.columns.update(str(c) for c in renamed(outcome.row.data, self.spec.map) if c not in kept)
                 waiting.add(outcome.index)
                 yield outcome.index, outcome.example
 
@@ -133,6 +135,11 @@ class Plan:
                 yield _line(row)
             except FORMAT_FAULTS as error:
                 account.notes[f"would not be rows of {self.target.name}: {error}"] += 1
+
+
+def _carried(example: Example) -> Iterable[str]:
+    """Columns that the example holds itself."""
+    return example.columns if isinstance(example, Prompt) else ()
 
 
 def _unchanged(examples: Iterable[tuple[int, Example]]) -> Iterator[Conversion]:

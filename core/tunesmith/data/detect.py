@@ -82,9 +82,9 @@ def choose_format(spec: DataSpec, sample: Sequence[Row], registry: Registry, tak
     fitting = {cls: count for cls, count in counts.items() if taker.takes(cls.produces)}
     if not fitting:
         raise _nothing_fits(label, sample[0].where, rows, counts, registry, taker)
-    ranked = sorted(fitting, key=lambda cls: (-fitting[cls], -len(cls.columns), cls.name))
-    best = ranked[0]
-    ties = [cls for cls in ranked if (fitting[cls], len(cls.columns)) == (fitting[best], len(best.columns))]
+    merits = {cls: (count, cls.priority, len(cls.columns)) for cls, count in fitting.items()}
+    best = min(merits, key=lambda cls: ([-merit for merit in merits[cls]], cls.name))
+    ties = sorted((cls for cls in merits if merits[cls] == merits[best]), key=lambda cls: cls.name)
     if len(ties) > 1:
         raise ConfigError(
             f"the rows of {printable(label)} fit {len(ties)} formats equally well: "
@@ -146,7 +146,7 @@ def _nothing_fits(
     name = printable(label)
     columns = list(dict.fromkeys(str(column) for row in rows for column in row))
     if counts:
-        seen = max(counts, key=lambda cls: (counts[cls], len(cls.columns), cls.name))
+        seen = max(counts, key=lambda cls: (counts[cls], cls.priority, len(cls.columns), cls.name))
         methods = ", ".join(methods_for(registry, seen.produces)) or "none is installed"
         becomes = [cls.name for cls in _formats(registry) if _can_become(seen, cls, registry, taker)]
         command = f"; or `tunesmith data convert ... --to {becomes[0]}`" if becomes else ""

@@ -31,6 +31,11 @@ class Messages(DataFormat):
     optional_columns: ClassVar[tuple[str, ...]] = ("tools",)
     converters: ClassVar[tuple[type[Converter], ...]] = (FromCompletions,)
 
+    @classmethod
+    def matches(cls, row: Mapping[str, Any]) -> bool:
+        """The column is there, and it is no prompt that nobody has answered yet."""
+        return super().matches(row) and not _unanswered(row["messages"])
+
     def __call__(self, row: Mapping[str, Any]) -> Conversation:
         """The messages, checked one by one, with the tools that they may call."""
         return Conversation(fields.messages(row, "messages"), fields.tools(row))
@@ -38,3 +43,8 @@ class Messages(DataFormat):
     def to_row(self, example: Conversation) -> Mapping[str, Any]:
         """The messages, and the tools where there are any."""
         return judged.with_tools({"messages": [dict(turn) for turn in example.messages]}, example.tools)
+
+
+def _unanswered(turns: Any) -> bool:
+    known = turns and fields.is_list(turns) and all(isinstance(turn, Mapping) for turn in turns)
+    return bool(known) and {turn.get("role") for turn in turns} <= {"system", "developer", "user"}
