@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -72,6 +72,9 @@ class Reward(Component):
     kind: ClassVar[str] = "reward"
     isolated: ClassVar[bool] = True
     """False for a reward that must judge in the trainer's own process, because it holds a model."""
+    batched: ClassVar[bool] = False
+    """True for a reward that wants all completions in one call, because it waits for many answers at once. Others are
+    handed one completion at a time, in several workers, and each has the time limit to itself."""
     verifies: ClassVar[bool] = False
     """True for a reward that tells right answers from wrong ones. `tunesmith check reward` then asks that empty,
     copied and random answers score about zero."""
@@ -102,6 +105,14 @@ class Reward(Component):
     def samples(self) -> Iterable[Mapping[str, Any]]:
         """A few rows to check the reward with: ``prompt``, the columns it needs, and a ``completion`` that is best."""
         return ()
+
+    def stream(self, rollouts: Sequence[Rollout]) -> Iterator[tuple[int, float | Fault | None]]:
+        """Positions and scores, each as soon as it is known; only a `batched` reward is asked.
+
+        Where a reward overrides this, ``timeout`` is the longest wait for the next score; otherwise all of them
+        together may take ``timeout`` times their number.
+        """
+        yield from enumerate(self(rollouts))
 
     @abstractmethod
     def __call__(self, rollouts: Sequence[Rollout]) -> Sequence[float | Fault | None]:
