@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 THINKING_TAGS = ("think", "thinking")
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=[{\s\w-])")
+_BOX = re.compile(r"\\(?:boxed|fbox)[ \t]*(?=[{\w-])")
 _BARE_BOX = re.compile(r"[^\s{}$]+")
 _PHRASE = re.compile(
     r"""
