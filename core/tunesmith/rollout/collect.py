@@ -1,0 +1,249 @@
+"""From prompts to judged answers with everything that training on them needs.
+
+Shape letters: N trees, G answers per tree, S scored tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tunesmith.components import GeneratorSession, Rollout, Sample, Verdict
+from tunesmith.data.encoding import Encoder
+from tunesmith.data.trees import Batch, Branch, Tree, best_fit
+from tunesmith.errors import ConfigError
+from tunesmith.rollout.panel import Panel
+from tunesmith.scoring.scorer import Scorer, without_dropout
+
+if TYPE_CHECKING:
+    from tunesmith.online import OnlineMethod
+    from tunesmith.runner.context import Context
+
+GENERATOR, PANEL = "generator", "panel"
+
+
+def open_services(method: OnlineMethod, ctx: Context) -> None:
+    """Open the engine and the panel; every log-probability of the run is taken at the sampling temperature."""
+    for scorer in ctx.models.scorers:
+        scorer.temperature = method.temperature
+    stop_ids = Encoder(ctx.tokenizer).stop_ids
+    session = method.generator.open(ctx.models.policy, ctx.tokenizer, stop_ids)
+    ctx.closing.callback(session.close)
+    panel = Panel(method.rewards, max_infrastructure=method.max_reward_failures)
+    ctx.closing.callback(panel.close)
+    ctx.services |= {GENERATOR: session, PANEL: panel}
+
+
+# ---------------------------------------------------------------------------------------------- sampling and judging
+def grow(method: OnlineMethod, batch: Batch, ctx: Context, salt: str) -> Batch:
+    """Give every prompt its group of answers, each with its reward as its value (NaN: none).
+
+    Args:
+        method: says how to sample and judge.
+        batch: trees without branches.
+        ctx: of the run.
+        salt: what sets these answers apart from others to the same prompts.
+    """
+    _check_room(method, batch, ctx.models.policy)
+    session: GeneratorSession = ctx.services[GENERATOR]
+    seeds = _seeds(method, batch, ctx.seed, salt)
+    with without_dropout(ctx.models.policy.module):
+        session.sync()
+        groups = session.generate([tree.trunk for tree in batch.trees], seeds, method.sampling)
+    rollouts = rollouts_of(batch.trees, groups, ctx.tokenizer)
+    panel: Panel = ctx.services[PANEL]
+    verdicts = panel.judge(rollouts)
+    totals = panel.totals(verdicts)
+    drawn = [sample for group in groups for sample in group]
+    if method.truncated_score is not None:
+        cut = method.truncated_score
+        totals = [cut if sample.stop == "length" else total for sample, total in zip(drawn, totals, strict=True)]
+    trees, records, start = [], [], 0
+    for tree, group, own in zip(batch.trees, groups, seeds, strict=True):
+        branches = []
+        for j, sample in enumerate(group):
+            at = start + j
+            branches.append(_branch(sample, totals[at]))
+            said = {label: verdicts[i][at] for i, label in enumerate(panel.labels)}
+            records.append(_record(tree, j, sample, rollouts[at], said, totals[at], own[j]))
+        trees.append(replace(tree, branches=tuple(branches)))
+        start += len(group)
+    return replace(batch, trees=trees, samples=[*batch.samples, *records])
+
+
+def _seeds(method: OnlineMethod, batch: Batch, seed: int, salt: str) -> list[list[int]]:
+    """One for every answer; where a row comes twice in a step, its answers differ by their positions."""
+    places = batch.columns["position"].tolist() if "position" in batch.columns else [0] * len(batch)
+    return [
+        [seed_of(seed, salt, place, tree.source, tree.row, j) for j in range(method.group_size)]
+        for place, tree in zip(places, batch.trees, strict=True)
+    ]
+
+
+def seed_of(*parts: Any) -> int:
+    """63 bits of a hash: the same for the same parts on every machine."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def _check_room(method: OnlineMethod, batch: Batch, policy: Scorer) -> None:
+    """Raises `ConfigError` where the model has no positions for the longest prompt and its answer."""
+    most = getattr(policy.language_model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max((len(tree.trunk) for tree in batch.trees), default=0)
+    if most is not None and longest + method.max_new_tokens > most:
+        raise ConfigError(
+            f"the model has {most:,} positions: too few for a prompt of {longest:,} tokens and max_new_tokens "
+            f"{method.max_new_tokens:,}",
+            fix="lower max_new_tokens, or set max_length (of a prompt) with --overlong drop",
+        )
+
+
+def rollouts_of(trees: Sequence[Tree], groups: Sequence[Sequence[Sample]], tokenizer: Any) -> list[Rollout]:
+    """The answers as rewards see them, in order: text to a prompt in text, a message to one in messages."""
+    ids = [_said(sample) for group in groups for sample in group]
+    texts = iter(tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    rollouts = []
+    for tree, group in zip(trees, groups, strict=True):
+        assert tree.about is not None, "prompts say what they are"
+        prompt, columns = tree.about["prompt"], tree.about["columns"]
+        for sample in group:
+            text = next(texts)
+            answer = text if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
+            rollouts.append(Rollout(prompt, answer, columns, sample.ids.tolist(), sample.stop == "length"))
+    return rollouts
+
+
+def _said(sample: Sample) -> list[int]:
+    ids: list[int] = sample.ids.tolist()
+    return ids[:-1] if sample.stop == "eos" else ids
+
+
+def _branch(sample: Sample, total: float | None) -> Branch:
+    value = math.nan if total is None else total
+    return Branch(sample.ids, np.ones(len(sample.ids), dtype=np.bool_), value, {"sampler": sample.logps})
+
+
+def _record(
+    tree: Tree,
+    number: int,
+    sample: Sample,
+    rollout: Rollout,
+    said: Mapping[str, Verdict],
+    total: float | None,
+    seed: int,
+) -> dict[str, Any]:
+    """A line of samples.jsonl."""
+    return {
+        "source": tree.source,
+        "row": tree.row,
+        "sample": number,
+        "prompt": rollout.prompt,
+        "completion": rollout.completion,
+        "columns": dict(rollout.columns),
+        "rewards": {label: verdict.score for label, verdict in said.items()},
+        "states": {label: verdict.state for label, verdict in said.items() if verdict.state != "score"},
+        "reward": total,
+        "advantage": None,
+        "length": len(sample.ids),
+        "stop": sample.stop,
+        "seed": seed,
+    }
+
+
+# ---------------------------------------------------------------------------------------------- log-probabilities
+def note_logps(method: OnlineMethod, batch: Batch, ctx: Context) -> Batch:
+    """Note what the policy and its reference say of every token, where updates need it."""
+    if method.needs_old:
+        note(batch, "old", ctx.models.policy)
+    if method.needs_reference:
+        with ctx.models.reference.active() as scorer:
+            note(batch, "reference", scorer)
+    return batch
+
+
+def note(batch: Batch, name: str, scorer: Scorer) -> None:
+    """Write the log-probability of every token of every answer into the column ``name`` of its branch."""
+    with torch.no_grad(), without_dropout(scorer.module):
+        for rows in best_fit([tree.num_tokens for tree in batch.trees], scorer.micro_tokens):
+            part = Batch([batch.trees[i] for i in rows])
+            write_column(part, name, scorer.token_logps(part).logps)
+
+
+def write_column(batch: Batch, name: str, values: Tensor) -> None:
+    """Write ``values [S]`` into the column of the branches; tokens that are not scored get 0."""
+    flat, start = values.detach().float().cpu().numpy(), 0
+    for tree in batch.trees:
+        for branch in tree.branches:
+            mask = tree.scored(branch)
+            own = np.zeros(len(branch), dtype=np.float32)
+            own[mask] = flat[start : start + int(mask.sum())]
+            branch.columns = {**branch.columns, name: own}
+            start += int(mask.sum())
+    assert start == len(flat), (start, len(flat))
+
+
+def column(batch: Batch, name: str, device: torch.device | str) -> Tensor | None:
+    """``[S]`` fp32: a column of the scored tokens, or ``None`` where the branches have no such column."""
+    branches = [(tree, branch) for tree in batch.trees for branch in tree.branches]
+    if not branches or name not in branches[0][1].columns:
+        return None
+    parts = [branch.columns[name][tree.scored(branch)] for tree, branch in branches]
+    return torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(device)
+
+
+# ---------------------------------------------------------------------------------------------- advantages
+def varied(rewards: Tensor) -> Tensor:
+    """``[N]`` bool: groups of ``rewards [N, G]`` with at least two that differ."""
+    low = rewards.nan_to_num(nan=math.inf).amin(1) if rewards.numel() else rewards.new_zeros(len(rewards))
+    high = rewards.nan_to_num(nan=-math.inf).amax(1) if rewards.numel() else low
+    return high > low
+
+
+def rewards_of(batch: Batch) -> Tensor:
+    """``[N, G]`` fp64 rewards, NaN where an answer has none."""
+    return torch.tensor([[branch.value for branch in tree.branches] for tree in batch.trees], dtype=torch.float64)
+
+
+def settle(method: OnlineMethod, batch: Batch) -> Batch:
+    """Give every answer its advantage, in its tokens' column ``advantages`` and on record; keep what can be learned.
+
+    An answer is left out where its advantage is NaN or where it was cut off and those are masked; a group where
+    all its advantages are zero.
+    """
+    if not len(batch):
+        return batch
+    rewards = rewards_of(batch)
+    found = method.advantages(rewards, batch)
+    cut = torch.tensor([sample["stop"] == "length" for sample in batch.samples]).view_as(rewards)
+    keep = found.isfinite() & ~(cut & method.mask_truncated)
+    idle = ((found == 0) | ~keep).all(1)
+    samples = [dict(sample) for sample in batch.samples]
+    for sample, advantage in zip(samples, found.flatten().tolist(), strict=True):
+        sample["advantage"] = advantage if math.isfinite(advantage) else None
+    trees = [_kept(tree, found[i], keep[i]) for i, tree in enumerate(batch.trees)]
+    kept = [i for i in range(len(trees)) if not (idle[i] and method.skip_equal_groups) and trees[i].branches]
+    return replace(replace(batch, trees=trees).take(kept), samples=samples)
+
+
+def _kept(tree: Tree, advantages: Tensor, keep: Tensor) -> Tree:
+    branches = []
+    for branch, advantage, stays in zip(tree.branches, advantages.tolist(), keep.tolist(), strict=True):
+        if stays:
+            own = np.full(len(branch), advantage, dtype=np.float32)
+            branches.append(replace(branch, columns={**branch.columns, "advantages": own}))
+    return replace(tree, branches=tuple(branches))
+
+
+def part_of(batch: Batch, part: int, parts: int, seed: Sequence[int]) -> Batch:
+    """The trees of one of ``parts`` equal parts of the whole step, after a shuffle that depends on the seed alone."""
+    size = int(batch.totals["prompts"])
+    place = np.random.default_rng(list(seed)).permutation(size)
+    positions = batch.columns["position"].tolist()
+    return batch.take([i for i, position in enumerate(positions) if place[position] * parts // size == part])

@@ -1,0 +1,149 @@
+"""Completions that exist already: from rows of any kind to what rewards judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.components import Rollout, Row
+from tunesmith.data.detect import SAMPLE, Taker, choose_format, renamed
+from tunesmith.errors import DataError
+from tunesmith.rollout.judge import rollouts_of
+
+if TYPE_CHECKING:
+    from tunesmith.components import DataSpec
+    from tunesmith.plugins import Registry
+
+SAMPLES = "samples.jsonl"
+"""The file of a run that holds what it sampled."""
+CUT = "length"
+"""How that file says that a completion was cut off at the longest length allowed."""
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A completion to judge.
+
+    Attributes:
+        rollout: what rewards see.
+        where: file and row.
+        group: candidates of the same group answer the same prompt, and can be compared.
+        value: what the data itself says of the answer, higher is better; ``None`` where it says nothing.
+        recorded: scores that a run noted, by the label of the reward.
+    """
+
+    rollout: Rollout
+    where: str
+    group: str
+    value: float | None = None
+    recorded: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def samples_file(path: str) -> str:
+    """The file with the samples of a run where the path is a run's folder; else the path as it is."""
+    inside = Path(path) / SAMPLES
+    return str(inside) if inside.is_file() else path
+
+
+def candidates(spec: DataSpec, registry: Registry, limit: int | None = None) -> list[Candidate]:
+    """Everything there is to judge in the rows of a source, at most ``limit`` rows.
+
+    Rows with a ``prompt`` and a ``completion`` (or ``completions``) are taken as they are, empty answers too. Others
+    are read in the format that they look like.
+
+    Raises:
+        DataError: there are no rows, or one of them holds no answer.
+    """
+    rows = islice(spec.source.rows(), limit)
+    sample = list(islice(rows, SAMPLE))
+    everything = chain(sample, rows)
+    plain = [row for row in sample if holds_answers(renamed(row.data, spec.map))]
+    if spec.format is None and len(plain) * 2 > len(sample):
+        found = list(_direct(everything, spec.map))
+    else:
+        found = list(_typed(everything, sample, spec, registry))
+    if not found:
+        raise DataError(f"{spec.source.label()} holds no completions")
+    return found
+
+
+def holds_answers(row: Mapping[str, Any]) -> bool:
+    """True for a row with a prompt and one or several completions, each text or messages."""
+    if not _is_passage(row.get("prompt")):
+        return False
+    several = row.get("completions")
+    if _is_passage(row.get("completion")):
+        return True
+    return isinstance(several, list) and bool(several) and all(map(_is_passage, several))
+
+
+def _is_passage(value: Any) -> bool:
+    if isinstance(value, str):
+        return True
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(turn, Mapping) for turn in value)
+
+
+def _direct(rows: Iterable[Row], columns: Mapping[str, str]) -> Iterator[Candidate]:
+    for row in rows:
+        if row.problem:
+            raise DataError("a row cannot be judged", where=row.where, why=row.problem)
+        data = renamed(row.data, columns)
+        if not holds_answers(data):
+            raise DataError(
+                "a row cannot be judged",
+                where=row.where,
+                why=f"it has no prompt with a completion, as the rows before it; its columns: {', '.join(data)}",
+            )
+        yield from _answers(data, row.where)
+
+
+def _answers(data: Mapping[str, Any], where: str) -> Iterator[Candidate]:
+    nested = data.get("columns")
+    own = dict(nested) if isinstance(nested, Mapping) else data
+    recorded = data.get("rewards") if isinstance(nested, Mapping) else None
+    noted = {str(k): v for k, v in recorded.items()} if isinstance(recorded, Mapping) else {}
+    several = "completion" not in data
+    passages = data["completions"] if several else [data["completion"]]
+    values = _values(data, len(passages) if several else 1)
+    group = _key(data["prompt"])
+    for passage, value in zip(passages, values, strict=True):
+        rollout = Rollout(data["prompt"], passage, own, truncated=data.get("stop") == CUT)
+        yield Candidate(rollout, where, group, value, noted)
+
+
+def _values(data: Mapping[str, Any], count: int) -> Sequence[float | None]:
+    """What a row says of its answers: a score for each of several, a label for a single one."""
+    scores, label = data.get("scores"), data.get("label")
+    if "completion" not in data and isinstance(scores, list) and len(scores) == count:
+        return [float(score) if isinstance(score, (int, float)) else None for score in scores]
+    return [float(label) if isinstance(label, bool) else None] * count
+
+
+def _typed(rows: Iterable[Row], sample: Sequence[Row], spec: DataSpec, registry: Registry) -> Iterator[Candidate]:
+    from tunesmith.data.rows import Intake
+    from tunesmith.examples import Judged
+
+    found = choose_format(spec, sample, registry, Taker()).format
+    intake = Intake(found, columns=spec.map, taker=Taker())
+    for outcome in intake.outcomes(rows):
+        if outcome.status == "bad":
+            raise DataError("a row cannot be judged", where=outcome.row.where, why=outcome.reason)
+        example = outcome.example
+        if example is None:
+            continue
+        data = renamed(outcome.row.data, spec.map)
+        try:
+            rollouts = rollouts_of(example, data)
+        except ValueError as error:
+            raise DataError("a row cannot be judged", where=outcome.row.where, why=str(error)) from None
+        known = [answer.value for answer in example.answers()] if isinstance(example, Judged) else [None]
+        for rollout, value in zip(rollouts, known, strict=True):
+            yield Candidate(rollout, outcome.row.where, _key(rollout.prompt), value)
+
+
+def _key(prompt: Any) -> str:
+    return prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=repr)

@@ -1,0 +1,120 @@
+"""One reward over some completions, in whichever process: every answer becomes a state, exceptions too."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+from tunesmith.components import Fault, Reward, Rollout, State
+from tunesmith.errors import TunesmithError
+
+FAULTS = ("timeout", "error", "infrastructure")
+EACH = "each"
+"""Says that from here on completions are judged one after the other, in order."""
+TRACE_FRAMES = 4
+LONGEST = 2000
+Report = tuple[int, State, float | None, str, str]
+"""Position, state, score, why there is no score, and where it was raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """A return value that is no list of scores."""
+
+    why: str
+
+
+def judged(
+    reward: Reward, rollouts: Sequence[Rollout], *, caught: type[BaseException] = BaseException
+) -> Iterator[Report | str]:
+    """A report for every completion as soon as it is known; `EACH` where a batch is taken apart.
+
+    ``caught`` are the exceptions that count as the reward's own.
+    """
+    left = dict.fromkeys(range(len(rollouts)))
+    if reward.batched and len(rollouts) > 1:
+        for report in _together(reward, rollouts, caught):
+            del left[report[0]]
+            yield report
+        if left:
+            yield EACH
+    for position in left:
+        yield (position, *_alone(reward, rollouts[position], caught))
+
+
+def _together(reward: Reward, rollouts: Sequence[Rollout], caught: type[BaseException]) -> Iterator[Report]:
+    """Reports of one call; they end early when it raises, so that the culprit can be found one by one."""
+    waiting = set(range(len(rollouts)))
+    try:
+        if type(reward).stream is Reward.stream:
+            scores = _checked(reward(rollouts), len(rollouts))
+            if isinstance(scores, _Wrong):
+                yield from ((position, "error", None, scores.why, "") for position in sorted(waiting))
+                return
+            stream: Iterator[tuple[int, Any]] = iter(enumerate(scores))
+        else:
+            stream = reward.stream(rollouts)
+        for position, score in stream:
+            if position not in waiting:
+                break
+            waiting.remove(position)
+            yield (position, *_stated(score))
+    except GeneratorExit:
+        raise
+    except caught:  # a reward is anybody's code; each completion is tried by itself next
+        return
+    yield from ((position, "error", None, "the reward gave no score for it", "") for position in sorted(waiting))
+
+
+def _alone(reward: Reward, rollout: Rollout, caught: type[BaseException]) -> tuple[State, float | None, str, str]:
+    try:
+        scores = _checked(reward([rollout]), 1)
+        return ("error", None, scores.why, "") if isinstance(scores, _Wrong) else _stated(scores[0])
+    except MemoryError:
+        return "infrastructure", None, "there is not enough memory", ""
+    except TunesmithError as error:
+        return "error", None, " ".join(str(error).split())[:LONGEST], ""
+    except caught as error:  # a reward is anybody's code, and may raise SystemExit as well
+        what = "".join(traceback.format_exception_only(error)).strip()
+        return "error", None, what[:LONGEST], last_lines(error)
+
+
+def _checked(scores: Any, count: int) -> Sequence[Any] | _Wrong:
+    if isinstance(scores, (str, bytes, Mapping, Set)) or not isinstance(scores, Sequence):
+        return _Wrong(f"the reward returned {_a(scores)} instead of a list with one score per completion")
+    if len(scores) != count:
+        return _Wrong(f"the reward returned {len(scores)} scores for {count} completion{'s' * (count != 1)}")
+    return scores
+
+
+def _stated(score: Any) -> tuple[State, float | None, str, str]:
+    if score is None:
+        return "abstained", None, "", ""
+    if isinstance(score, Fault):
+        return (score.state if score.state in FAULTS else "error"), None, str(score.why)[:LONGEST], ""
+    if isinstance(score, bool) or not isinstance(score, Real):
+        return "error", None, f"the reward returned {_a(score)}; a score is a finite number, or None to abstain", ""
+    try:
+        number = float(score)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        return "error", None, f"the reward returned {number}; a score is a finite number, or None to abstain", ""
+    return "score", number, "", ""
+
+
+def _a(value: Any) -> str:
+    return f"{value!r:.80}" if isinstance(value, (bool, str, bytes)) else f"a {type(value).__name__}"
+
+
+def last_lines(error: BaseException) -> str:
+    """The end of a traceback: the last frames outside of the judging itself, and the exception."""
+    found = traceback.TracebackException.from_exception(error)
+    own = (__file__, __file__.replace("judging", "worker"), __file__.replace("judging", "wire"))
+    frames = [frame for frame in found.stack if frame.filename not in own and not frame.filename.startswith("<frozen")]
+    lines = traceback.format_list(frames[-TRACE_FRAMES:]) + list(found.format_exception_only())
+    return "".join(lines).rstrip()[-LONGEST:]
