@@ -68,6 +68,7 @@ from tunesmith.examples import (
 from tunesmith.hookspecs import hookimpl
 from tunesmith.inputs import Loss, PairLogps, PolicyLogps, RankedScores, ReferencedPairLogps, TokenLogps, UnpairedLogps
 from tunesmith.offline import OfflineMethod, ReferencedMethod
+from tunesmith.online import OnlineMethod
 
 __version__ = "0.1.0"
 
@@ -105,6 +106,7 @@ __all__ = [
     "Method",
     "Objective",
     "OfflineMethod",
+    "OnlineMethod",
     "PairLogps",
     "ParamGroup",
     "Passage",

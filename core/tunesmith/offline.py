@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tunesmith.components import Method, Role
+from tunesmith.components import Method, Role, Settings
 
 if TYPE_CHECKING:
     from tunesmith.data.trees import Batch
@@ -63,20 +63,27 @@ def _watch(ctx: Context, value: float) -> None:
         )
 
 
-class ReferencedMethod(OfflineMethod):
-    """An offline method that holds the policy against a frozen reference."""
+class HasReference(Settings):
+    """Settings of a method that holds the policy against a frozen reference."""
 
-    roles: ClassVar[frozenset[Role]] = frozenset({"policy", "reference"})
-
-    reference: Literal["auto", "adapter-off", "copy", "cached"] = "auto"
-    """The reference: the base with adapters off, a frozen copy, or log-probabilities computed once and kept on disk.
-    auto: adapters off where an adapter is trained, else a copy."""
+    reference: Literal["auto", "adapter-off", "copy"] = "auto"
+    """The reference: the base with adapters off, or a frozen copy. auto: adapters off where an adapter is trained."""
     reference_model: str | None = None
     """Model folder or hub name of the reference; by default the model that training starts from."""
     sync_every: int | None = Field(default=None, ge=1)
     """Move the reference towards the policy every so many steps (TR-DPO, arXiv:2404.09656); needs a copy."""
     sync_weight: float = Field(default=0.6, gt=0, le=1)
     """How far: reference = weight * policy + (1 - weight) * reference."""
+
+
+class ReferencedMethod(OfflineMethod, HasReference):
+    """An offline method that holds the policy against a frozen reference."""
+
+    roles: ClassVar[frozenset[Role]] = frozenset({"policy", "reference"})
+
+    reference: Literal["auto", "adapter-off", "copy", "cached"] = "auto"  # type: ignore[assignment]  # one way more
+    """The reference: the base with adapters off, a frozen copy, or log-probabilities computed once and kept on disk.
+    auto: adapters off where an adapter is trained, else a copy."""
 
     def collect(self, batch: Batch, ctx: Context) -> Batch:
         """Add the column ``reference`` ``[N, G]``: summed log-probabilities of every branch under the reference."""

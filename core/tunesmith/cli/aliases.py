@@ -25,6 +25,15 @@ SAME_AS = {
     "eval_steps": "eval_every",
     "save_steps": "save_every",
     "save_total_limit": "keep_checkpoints",
+    "reward": "rewards",
+    "reward_funcs": "rewards",
+    "num_generations": "group_size",
+    "max_completion_length": "max_new_tokens",
+    "max_prompt_length": "max_length",
+    "num_iterations": "update_epochs",
+    "num_ppo_epochs": "update_epochs",
+    "num_mini_batches": "minibatches",
+    "mask_truncated_completions": "mask_truncated",
 }
 """Names that only differ: alias to setting."""
 

@@ -235,6 +235,11 @@ class Sampler:
         self.drawn += size
         return trees
 
+    def extra(self, step: int) -> list[Tree]:
+        """Another whole batch for the same step, which does not bring the end of the run nearer."""
+        weights = self.weights(step, self.total_steps)
+        return [self._draw(weights) for _ in range(self.batch_size)]
+
     def _draw(self, weights: Sequence[float]) -> Tree:
         best, best_due = -1, math.inf
         slack = 1e-9 * (1 + sum(share.given for share in self.shares))

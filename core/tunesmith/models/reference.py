@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -27,9 +28,15 @@ class Reference:
         self.scorer = scorer
         self.moved = False
 
+    @contextlib.contextmanager
+    def active(self) -> Iterator[Scorer]:
+        """The scorer, while it gives the reference's numbers."""
+        yield self.scorer
+
     def branch_sums(self, batch: Batch) -> Tensor:
         """``[N, G]`` fp32 summed log-probabilities of every branch."""
-        return self.scorer.branch_sums(batch)
+        with self.active() as scorer:
+            return scorer.branch_sums(batch)
 
     def move_towards(self, policy: Scorer, weight: float) -> None:
         """``reference = weight * policy + (1 - weight) * reference`` (TR-DPO, arXiv:2404.09656, eq. 2)."""
@@ -56,10 +63,11 @@ class AdapterOff(Reference):
     def __init__(self, policy: Scorer) -> None:
         self.scorer, self.moved = policy, False
 
-    def branch_sums(self, batch: Batch) -> Tensor:
-        """``[N, G]`` under the base."""
+    @contextlib.contextmanager
+    def active(self) -> Iterator[Scorer]:
+        """The policy's scorer, without the adapters."""
         with cast(Any, self.scorer.module).disable_adapter():
-            return self.scorer.branch_sums(batch)
+            yield self.scorer
 
 
 class Cached(Reference):

@@ -10,6 +10,8 @@ from tunesmith.components import Method
 from tunesmith.data.corpus import Corpus
 from tunesmith.data.trees import Batch, Tree
 from tunesmith.inputs import Loss, TokenLogps
+from tunesmith.online import OnlineMethod
+from tunesmith.rollout.metrics import rollout_metrics
 from tunesmith.runner.context import Context
 from tunesmith.runner.processes import Processes
 from tunesmith.scoring.scorer import merge, without_dropout
@@ -25,8 +27,19 @@ def evaluate(
     Methods that score tokens report the negative log-likelihood in nats per token, so that objectives can be
     compared; others the mean of their objective over its units.
     """
+    if isinstance(method, OnlineMethod):
+        return {name: _sampled(method, context, name, corpus, processes) for name, corpus in sets.items()}
     with torch.no_grad(), without_dropout(context.models.policy.module):
         return {name: _measure(method, context, corpus, processes, micro_tokens) for name, corpus in sets.items()}
+
+
+def _sampled(
+    method: OnlineMethod, context: Context, name: str, corpus: Corpus, processes: Processes
+) -> dict[str, float]:
+    """What the rewards say of answers to held-out prompts."""
+    trees = [corpus[i] for i in range(len(corpus))]
+    own = method.measure([trees[i] for i in processes.share(trees)], context, name)
+    return rollout_metrics([sample for samples in processes.gather(list(own)) for sample in samples])
 
 
 def arranged(method: Method, corpus: Corpus) -> Iterator[Sequence[Tree]]:

@@ -202,7 +202,7 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
     family = ScoreScorer if method.head == "score" else Scorer
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     policy = family(module, pad_id=pad_id, autocast=dtype == torch.bfloat16)
-    context = Context(Models(policy), tokenizer, sampler.total_steps)
+    context = Context(Models(policy), tokenizer, sampler.total_steps, seed=settings.seed, output=output)
     policy.module = method.prepare(policy.module, context)
     policy.micro_tokens = settings.micro_tokens
     choose(policy)
@@ -220,7 +220,8 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
         method.started(context, _training_trees(data))
     if processes.main:
         _describe(run, data, policy, trainer, processes, output, registry)
-    with StopRequest() as stop, _tracking(trainer), _counting_streams(data, processes, output):
+    with StopRequest() as stop, context.closing, _tracking(trainer), _counting_streams(data, processes, output):
+        method.opened(context)
         trainer.fit(stop)
         return trainer.finish()
 

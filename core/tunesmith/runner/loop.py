@@ -19,6 +19,7 @@ from tunesmith.data.loading import Corpus
 from tunesmith.data.sampler import Sampler
 from tunesmith.data.trees import Batch, joined
 from tunesmith.errors import DivergedError, ResourceError, StoppedError
+from tunesmith.inputs import TokenLogps
 from tunesmith.models.saving import save_model
 from tunesmith.plugins import Registry
 from tunesmith.runner import checkpoint, records
@@ -229,7 +230,8 @@ class Trainer:
         """This process's share of the batch of a step, ready to be trained on."""
         mine, draws = None, 0
         while mine is None or self.method.wants_more(mine, draws):
-            whole = Batch(self.method.arrange(self.sampler.batch(self.context.step)))
+            draw = self.sampler.extra if draws else self.sampler.batch
+            whole = Batch(self.method.arrange(draw(self.context.step)))
             drawn = self.stepper.collect(self._of_step(whole, draws * len(whole)), self.context, stop)
             mine, draws = drawn if mine is None else joined(mine, drawn), draws + 1
         return self.method.settle(mine, self.context)
@@ -258,7 +260,7 @@ class Trainer:
         set_rates(self.optimizer, self.context.groups, rate)
         self.optimizer.step()
         self.stepper.clear()
-        done.add({"loss": loss, "grad_norm": norm, **self._details(sums, count)}, rate, tokens, trained)
+        done.add({"loss": loss, "grad_norm": norm, **self._details(sums, count, trained)}, rate, tokens, trained)
 
     def _rate(self, update: int) -> float:
         schedule = self.settings.schedule
@@ -285,7 +287,7 @@ class Trainer:
             fix="lower learning_rate, look at these rows with `tunesmith data show`, or try dtype fp32",
         )
 
-    def _details(self, sums: StepSums, count: float) -> dict[str, float]:
+    def _details(self, sums: StepSums, count: float, trained: float) -> dict[str, float]:
         details = {name: float(value) / count for name, value in sums.metrics.items()}
         details |= {name: float(mean[0] / mean[1]) for name, mean in sums.means.items() if mean[1] > 0}
         if len(self.labels) > 1:
@@ -294,10 +296,10 @@ class Trainer:
                 details[f"mix/{label}"] = share.given / given
                 if sums.sources[1, i] > 0:
                     details[f"loss/{label}"] = float(sums.sources[0, i] / sums.sources[1, i])
-        scored = float(sums.sources[1].sum()) if len(self.labels) > 1 else count
-        if sums.tokens and self.method.objective.unit == "token" and float(sums.tokens["entropy"]):
-            details["entropy"] = float(sums.tokens["entropy"]) / scored
-            details["mean_token_accuracy"] = float(sums.tokens["correct"]) / scored
+        scores_tokens = issubclass(self.method.supplies, TokenLogps)
+        if sums.tokens and scores_tokens and float(sums.tokens["entropy"]):
+            details["entropy"] = float(sums.tokens["entropy"]) / trained
+            details["mean_token_accuracy"] = float(sums.tokens["correct"]) / trained
         return details
 
     # ------------------------------------------------------------------------------------------ around a step
@@ -307,7 +309,7 @@ class Trainer:
             return
         micro = self.stepper.micro_tokens
         results = evaluate(self.method, self.context, self.eval_sets, self.processes, micro)
-        losses = {name: values["loss"] for name, values in results.items()}
+        losses = {name: values["loss"] for name, values in results.items() if "loss" in values}
         metrics = {f"eval/{name}/{key}": value for name, values in results.items() for key, value in values.items()}
         self._report({**metrics, **self.method.after_eval(self.context, losses)})
 

@@ -15,7 +15,7 @@ from tunesmith.data.trees import Tree
 from tunesmith.errors import ConfigError
 from tunesmith.models.loading import check_exists, load_model
 from tunesmith.models.reference import AdapterOff, Cached, Reference, digest_of
-from tunesmith.offline import ReferencedMethod
+from tunesmith.offline import HasReference
 from tunesmith.runner.checkpoint import sha256
 from tunesmith.runner.processes import Processes
 from tunesmith.scoring.probe import choose
@@ -45,7 +45,7 @@ def make_reference(
     Raises:
         ConfigError: a kind of reference that this run cannot have.
     """
-    if "reference" not in method.roles:
+    if "reference" not in method.active_roles():
         return None
     kind, name = kind_of(method, settings)
     if kind == "adapter-off":
@@ -76,7 +76,7 @@ def kind_of(method: Method, settings: RunSettings) -> tuple[str, str]:
         ResourceError: the model of the reference is not there.
     """
     kind, name, sync = "auto", None, None
-    if isinstance(method, ReferencedMethod):
+    if isinstance(method, HasReference) and "reference" in method.active_roles():
         kind, name, sync = method.reference, method.reference_model, method.sync_every
         check_exists(name or settings.model, "reference model")
     adapter = settings.adapter != "none" and name is None

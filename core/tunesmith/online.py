@@ -1,0 +1,205 @@
+"""Methods that train on what the policy samples. Declared without torch; the work is in `tunesmith.rollout`."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from tunesmith.components import AnyGenerator, AnyReward, Method, Role, Sampling
+from tunesmith.examples import Prompt
+from tunesmith.inputs import PolicyLogps
+from tunesmith.offline import HasReference
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.data.trees import Batch, Tree
+    from tunesmith.examples import Example
+    from tunesmith.models.roles import Models
+    from tunesmith.runner.context import Context
+
+log = logging.getLogger(__name__)
+
+
+def _one_or_more(value: Any) -> Any:
+    """One reward or a list of them."""
+    return (value,) if isinstance(value, (str, dict)) else value
+
+
+Rewards = Annotated[tuple[AnyReward, ...], BeforeValidator(_one_or_more)]
+
+
+class OnlineMethod(Method, Sampling, HasReference):
+    """Samples answers to prompts, has rewards judge them, and learns from how they compare.
+
+    A step samples ``group_size`` answers to each of ``batch_size`` prompts and makes ``update_epochs * minibatches``
+    updates on them. A new method of this kind is a name, a card, an objective and `advantages`.
+    """
+
+    consumes: ClassVar[type] = Prompt
+    supplies: ClassVar[type] = PolicyLogps
+    roles: ClassVar[frozenset[Role]] = frozenset({"policy", "reference"})
+
+    rewards: Rewards = Field(min_length=1)
+    """What judges the answers: names, {name: ..., settings}, or FILE.py:FUNCTION; their weighted sum counts."""
+    group_size: int = Field(default=8, ge=1)
+    """Answers to each prompt."""
+    generator: AnyGenerator = Field(default="native")  # type: ignore[assignment]
+    """Engine that samples."""
+    update_epochs: int = Field(default=1, ge=1)
+    """Passes over the answers of a step."""
+    minibatches: int = Field(default=1, ge=1)
+    """Updates in one pass, each on its part of the prompts."""
+    max_draws: int = Field(default=1, ge=1)
+    """Sample for so many batches of prompts at most, until a step has enough groups whose rewards differ (DAPO's
+    dynamic sampling); 1: never again."""
+    skip_equal_groups: bool = True
+    """Leave groups whose advantages are all zero out of the loss and its count (they are counted in the metrics)."""
+    mask_truncated: bool = False
+    """Leave answers that were cut off at max_new_tokens out of the loss (DAPO's overlong filtering)."""
+    truncated_score: float | None = None
+    """Reward of an answer that was cut off, in place of what the rewards say."""
+    max_reward_failures: float = Field(default=0.1, ge=0, le=1)
+    """Stop when the infrastructure of rewards fails on more than this share of a step's answers."""
+    show_samples: int = Field(default=0, ge=0)
+    """Steps between tables of samples on the terminal; 0: never. samples.jsonl has all of them."""
+
+    @model_validator(mode="after")
+    def _can_learn(self) -> OnlineMethod:
+        if self.temperature == 0:
+            raise ValueError("temperature 0 samples the same answer again and again, so there is nothing to compare")
+        return self
+
+    # ------------------------------------------------------------------------------------------ declared
+    @property
+    def sampling(self) -> Sampling:
+        """How answers are sampled."""
+        return Sampling(**{name: getattr(self, name) for name in Sampling.model_fields})
+
+    @property
+    def needs_reference(self) -> bool:
+        """True where these settings compare the policy with its reference."""
+        return bool(getattr(self.objective, "kl_coef", 0.0))
+
+    @property
+    def needs_old(self) -> bool:
+        """True where the policy's own log-probabilities are noted before it is updated."""
+        return self.updates_per_step > 1
+
+    def active_roles(self) -> frozenset[Role]:
+        """Without the reference where nothing is compared with it."""
+        return self.roles if self.needs_reference else self.roles - {"reference"}
+
+    @property
+    def updates_per_step(self) -> int:
+        """Passes times parts."""
+        return self.update_epochs * self.minibatches
+
+    def check(self, example: Example, tree: Tree) -> str | None:
+        """Refuse a prompt without the columns that the rewards read."""
+        assert isinstance(example, Prompt)
+        for reward in self.rewards:
+            lacks = next((column for column in reward.columns() if column not in example.columns), None)
+            if lacks is not None:
+                have = ", ".join(map(str, example.columns)) or "none beside the prompt"
+                return f"the reward {reward.selector} reads the column {lacks!r}; the row's columns: {have}"
+        return None
+
+    # ------------------------------------------------------------------------------------------ a run
+    def opened(self, ctx: Context) -> None:
+        """Open the engine and the workers of the rewards."""
+        from tunesmith.rollout.collect import open_services
+
+        open_services(self, ctx)
+
+    def collect(self, batch: Batch, ctx: Context) -> Batch:
+        """Sample and judge answers; note the log-probabilities that updates and references need."""
+        from tunesmith.rollout.collect import grow, note_logps
+
+        return note_logps(self, grow(self, batch, ctx, f"step {ctx.step}"), ctx)
+
+    def totals(self, batch: Batch) -> Mapping[str, float]:
+        """How many prompts the step has, and how many of them have answers of different reward."""
+        from tunesmith.rollout.collect import rewards_of, varied
+
+        return {"prompts": len(batch), "varied": int(varied(rewards_of(batch)).sum())}
+
+    def wants_more(self, batch: Batch, draws: int) -> bool:
+        """Until as many groups as a step has prompts can be learned from (DAPO's dynamic sampling)."""
+        return draws < self.max_draws and batch.totals["varied"] < batch.totals["prompts"] / draws
+
+    @abstractmethod
+    def advantages(self, rewards: Tensor, batch: Batch) -> Tensor:
+        """By how much each answer is better than expected.
+
+        Args:
+            rewards: ``[N, G]`` fp32, NaN where an answer has no reward.
+            batch: its N trees, and ``batch.totals`` over the whole step.
+
+        Returns:
+            ``[N, G]`` fp32; NaN where there is nothing to learn from an answer.
+        """
+
+    def settle(self, batch: Batch, ctx: Context) -> Batch:
+        """Give every answer its advantage; leave out those, and whole groups, that there is nothing to learn from."""
+        from tunesmith.rollout.collect import settle
+
+        return settle(self, batch)
+
+    def minibatch(self, batch: Batch, update: int, ctx: Context) -> Batch:
+        """One of `minibatches` parts, by a shuffle of the whole step's prompts that every process makes alike."""
+        if self.minibatches == 1:
+            return batch
+        from tunesmith.rollout.collect import part_of
+
+        epoch, part = divmod(update, self.minibatches)
+        return part_of(batch, part, self.minibatches, seed=(ctx.seed, ctx.step, epoch))
+
+    def forward(self, models: Models, batch: Batch) -> PolicyLogps:
+        """Score the answers with what was noted of them."""
+        from tunesmith.rollout.collect import column
+
+        x = models.policy.token_logps(batch)
+        device = x.logps.device
+        noted = {name: column(batch, name, device) for name in ("old", "reference", "sampler")}
+        advantages = column(batch, "advantages", device)
+        assert advantages is not None, "settle() gives every answer its advantage"
+        return PolicyLogps(
+            x.logps,
+            x.branches,
+            x.num_branches,
+            advantages=advantages,
+            trees=_tree_of_branch(batch, device),
+            longest=self.max_new_tokens,
+            **noted,
+        )
+
+    def after_step(self, ctx: Context) -> Mapping[str, float]:
+        """What the rewards said; move the reference where that is asked for."""
+        from tunesmith.rollout.metrics import rollout_metrics
+        from tunesmith.rollout.show import show_samples
+
+        if self.sync_every is not None and ctx.models.has_reference and ctx.step % self.sync_every == 0:
+            ctx.models.reference.move_towards(ctx.models.policy, self.sync_weight)
+        if self.show_samples and ctx.step % self.show_samples == 0:
+            show_samples(ctx.samples)
+        return rollout_metrics(ctx.samples)
+
+    def measure(self, trees: Iterable[Tree], ctx: Context, name: str) -> list[Mapping[str, Any]]:
+        """Sample answers to held-out prompts, with the same seeds every time, and say what the rewards say of them."""
+        from tunesmith.data.trees import Batch
+        from tunesmith.rollout.collect import grow
+
+        return list(grow(self, Batch(list(trees)), ctx, f"eval {name}").samples)
+
+
+def _tree_of_branch(batch: Batch, device: Any) -> Tensor:
+    """``[R]`` int64: the tree of every branch."""
+    import torch
+
+    sizes = torch.tensor([len(tree.branches) for tree in batch.trees], device=device)
+    return torch.arange(len(batch), device=device).repeat_interleave(sizes)
