@@ -1,0 +1,105 @@
+"""transformers' own cache, for models whose attention cannot be replaced, or that have none.
+
+Sequences that grow together have prompts of one length: no padding, hence no mask, and exact for recurrent states too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tunesmith.scoring.scorer import Scorer
+from tunesmith_plugins.generators.slots import NAME as SLOTS
+
+WORTH_COPYING = 7 / 8
+"""Rows are dropped from the cache, which copies it, when at most this share of them still grows."""
+CACHE_NAMES = ("past_key_values", "cache_params")
+"""What models call their cache, as argument and in their output."""
+
+
+@dataclass(slots=True)
+class Prefix:
+    """A prompt that has been run: the logits ``[V]`` after it, and its row in a cache."""
+
+    logits: Tensor
+    cache: Any
+    row: int
+    length: int
+
+
+class Cached:
+    """Sequences that grow together; the same methods as `Slots`."""
+
+    joins = False
+
+    def __init__(self, policy: Scorer, width: int, longest: int) -> None:
+        self.policy, self.width, self.longest = policy, width, longest
+        self._cache: Any = None
+        self._live: list[int] = []
+        self._rows = 0
+        accepted = inspect.signature(policy.language_model.forward).parameters
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self._name = next((name for name in CACHE_NAMES if name in accepted), CACHE_NAMES[0])
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The model runs as it is, unless its attention is one that needs a layout."""
+        model = self.policy.language_model
+        before = model.config._attn_implementation
+        stock = "sdpa" if model._supports_sdpa else "eager"
+        ours = before.startswith(SLOTS.partition("_")[0])
+        if ours:
+            model.set_attn_implementation(stock)
+        try:
+            yield
+        finally:
+            if ours:
+                model.set_attn_implementation(before)
+
+    def prefill(self, prompts: Sequence[npt.NDArray[np.int32]]) -> list[Prefix]:
+        """Run prompts of one length."""
+        ids = torch.from_numpy(np.stack(prompts).astype(np.int64)).to(self.policy.device)
+        logits, cache = self._run(ids, None)
+        return [Prefix(logits[i], cache, i, len(prompt)) for i, prompt in enumerate(prompts)]
+
+    def admit(self, prefixes: Sequence[Prefix], counts: Sequence[int]) -> Tensor:
+        """Begin ``counts[i]`` sequences with ``prefixes[i]``, all from one `prefill`; their ``[n, V]`` logits."""
+        repeats = torch.tensor(counts, device=self.policy.device)
+        rows = torch.tensor([prefix.row for prefix in prefixes], device=self.policy.device).repeat_interleave(repeats)
+        self._cache = copy.deepcopy(prefixes[0].cache)
+        self._cache.reorder_cache(rows)
+        self._rows, self._live = len(rows), list(range(len(rows)))
+        return torch.stack([prefix.logits for prefix in prefixes]).repeat_interleave(repeats, 0)
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Add ``ids [n]`` to the sequences; the ``[n, V]`` logits after them."""
+        if len(self._live) == self._rows:
+            logits, self._cache = self._run(ids[:, None], self._cache)
+            return logits
+        live = torch.tensor(self._live, device=ids.device)
+        every = ids.new_zeros(self._rows).index_copy_(0, live, ids)
+        logits, self._cache = self._run(every[:, None], self._cache)
+        return logits[live]
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Go on with these sequences only: the new first one is the old ``order[0]``, and so on."""
+        self._live = [self._live[i] for i in order]
+        if not self._live:
+            self._cache = None
+        elif len(self._live) <= WORTH_COPYING * self._rows:
+            self._cache.reorder_cache(torch.tensor(self._live, device=self.policy.device))
+            self._rows, self._live = len(order), list(range(len(order)))
+
+    def _run(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        given = {} if cache is None else {self._name: cache}
+        output = self.policy.module(input_ids=ids, use_cache=True, **given, **self._last_only)
+        return output.logits[:, -1].float(), getattr(output, self._name)

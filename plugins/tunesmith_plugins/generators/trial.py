@@ -1,0 +1,84 @@
+"""Which cache is exact for a model: found by sampling a little with each, never by the model's name."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tunesmith import ConfigError, Sampling
+from tunesmith.data.trees import Batch, Branch, Tree
+from tunesmith.scoring.probe import LONGEST_PROBE, TOLERANCE
+from tunesmith.scoring.scorer import Scorer
+from tunesmith_plugins.generators import native
+from tunesmith_plugins.generators.cached import Cached
+from tunesmith_plugins.generators.model import longest_allowed, ready
+from tunesmith_plugins.generators.slots import Slots
+from tunesmith_plugins.generators.stops import StopStrings
+
+log = logging.getLogger(__name__)
+NEW_TOKENS = 4
+
+
+def choose(policy: Scorer) -> type[native.Cache]:
+    """The fastest cache that is exact.
+
+    Raises:
+        ConfigError: none is.
+    """
+    caches: list[type[native.Cache]] = [Cached]
+    if policy.path == "packed":
+        caches.insert(0, Slots)
+    reasons = []
+    with ready(policy):
+        for cache in caches:
+            problem = _try(policy, cache)
+            if problem is None:
+                break
+            reasons.append(f"{cache.__name__.lower()}: {problem}")
+            log.info("sampling without the faster cache, %s", reasons[-1])
+        else:
+            raise ConfigError(
+                f"cannot sample from a {type(policy.language_model).__name__} with a key-value cache",
+                why="; ".join(reasons),
+                fix="choose another engine, see `tunesmith list generators`",
+            )
+    return cache
+
+
+def _prompts(policy: Scorer) -> list[npt.NDArray[np.int32]]:
+    """Two short prompts of different length, and one that outgrows a sliding window while it is completed."""
+    config = policy.language_model.config.get_text_config()
+    window = getattr(config, "sliding_window", None) or 0
+    long = window - 1 if 0 < window <= LONGEST_PROBE else 11
+    sizes = {min(n, (longest_allowed(policy) or n + NEW_TOKENS) - NEW_TOKENS) for n in (2, 5, max(long, 1))}
+    random = np.random.default_rng(0)
+    return [random.integers(0, config.vocab_size, n, dtype=np.int32) for n in sorted(sizes) if n > 0]
+
+
+def _try(policy: Scorer, cache_type: type[native.Cache]) -> str | None:
+    """Why a cache is not exact for this model, or `None`."""
+    sampling = Sampling(max_new_tokens=NEW_TOKENS, temperature=1.0)
+    prompts = _prompts(policy)
+    jobs = [(prompt, [native.Growing(i, j, 2 * i + j) for j in range(2)]) for i, prompt in enumerate(prompts)]
+    cache = cache_type(policy, 4, max(map(len, prompts)) + NEW_TOKENS)
+    try:
+        with cache.running():
+            growth = native.Growth(cache, policy, sampling, frozenset(), StopStrings(None, ()))
+            samples = list(growth.run(jobs))
+    except LookupError as error:
+        return str(error)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    trees = [Tree(prompts[g.prompt], (Branch(s.ids, np.ones(len(s.ids), dtype=np.bool_)),)) for g, s in samples]
+    found = torch.from_numpy(np.concatenate([s.logps for _, s in samples]))
+    wanted = policy.token_logps(Batch(trees)).logps.cpu()
+    difference = (found - wanted).abs().max().item()
+    precision: Any = torch.bfloat16 if policy.autocast else next(policy.module.parameters()).dtype
+    tolerance = TOLERANCE.get(precision, 1e-3)
+    if not difference <= tolerance:
+        return f"log-probabilities differ by {difference:.1e} from those without a cache (at most {tolerance:.0e})"
+    return None
