@@ -42,7 +42,7 @@ class Panel:
         self, rewards: Sequence[Reward], *, workers: int | None = None, max_infrastructure: float = 0.1
     ) -> None:
         self.rewards = list(rewards)
-        self.labels = _labels(self.rewards)
+        self.labels = labels_of(self.rewards)
         self._max_infrastructure = max_infrastructure
         self._apart = [index for index, reward in enumerate(self.rewards) if reward.isolated]
         self._here = [index for index, reward in enumerate(self.rewards) if not reward.isolated]
@@ -144,7 +144,8 @@ class Panel:
                     )  # fmt: skip
 
 
-def _labels(rewards: Sequence[Reward]) -> list[str]:
+def labels_of(rewards: Sequence[Reward]) -> list[str]:
+    """A name for each reward that no other has: its label or name, then name-2, ..."""
     labels: list[str] = []
     for reward in rewards:
         wanted = reward.label or reward.name
@@ -176,7 +177,7 @@ def missing_columns(rewards: Sequence[Reward], columns: Collection[str]) -> None
     Raises:
         ConfigError: names the reward, the column, and those that exist.
     """
-    for reward, label in zip(rewards, _labels(rewards), strict=True):
+    for reward, label in zip(rewards, labels_of(rewards), strict=True):
         missing = [name for name in reward.columns() if name not in columns]
         if missing:
             match = nearest(missing[0], columns)
