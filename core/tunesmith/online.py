@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tunesmith.data.trees import Batch, Tree
     from tunesmith.examples import Example
     from tunesmith.models.roles import Models
+    from tunesmith.numerics import Groups
     from tunesmith.runner.context import Context
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,12 @@ class OnlineMethod(Method, Sampling, HasReference):
     def _can_learn(self) -> OnlineMethod:
         if self.temperature == 0:
             raise ValueError("temperature 0 samples the same answer again and again, so there is nothing to compare")
+        correction = getattr(self.objective, "correction", "none")
+        if correction != "none" and not self.sampling.whole:
+            raise ValueError(
+                f"correction: {correction} compares probabilities of the whole vocabulary, but tokens are drawn from a "
+                "part of it: leave top_p, top_k and min_p at their defaults"
+            )
         return self
 
     # ------------------------------------------------------------------------------------------ declared
@@ -123,25 +130,26 @@ class OnlineMethod(Method, Sampling, HasReference):
         return note_logps(self, grow(self, batch, ctx, f"step {ctx.step}"), ctx)
 
     def totals(self, batch: Batch) -> Mapping[str, float]:
-        """How many prompts the step has, and how many of them have answers of different reward."""
-        from tunesmith.rollout.collect import rewards_of, varied
+        """Prompts, those whose answers differ in reward, and sums of the rewards and their squares."""
+        from tunesmith.rollout.collect import totals
 
-        return {"prompts": len(batch), "varied": int(varied(rewards_of(batch)).sum())}
+        return totals(batch)
 
     def wants_more(self, batch: Batch, draws: int) -> bool:
         """Until as many groups as a step has prompts can be learned from (DAPO's dynamic sampling)."""
         return draws < self.max_draws and batch.totals["varied"] < batch.totals["prompts"] / draws
 
     @abstractmethod
-    def advantages(self, rewards: Tensor, batch: Batch) -> Tensor:
+    def advantages(self, rewards: Tensor, groups: Groups, batch: Batch) -> Tensor:
         """By how much each answer is better than expected.
 
         Args:
-            rewards: ``[N, G]`` fp32, NaN where an answer has no reward.
-            batch: its N trees, and ``batch.totals`` over the whole step.
+            rewards: ``[R]`` fp64, NaN where an answer has no reward.
+            groups: which answers belong to the same prompt, and which of them have a reward.
+            batch: its trees, and ``batch.totals`` over the whole step.
 
         Returns:
-            ``[N, G]`` fp32; NaN where there is nothing to learn from an answer.
+            ``[R]``; answers without a reward are left out whatever stands there.
         """
 
     def settle(self, batch: Batch, ctx: Context) -> Batch:

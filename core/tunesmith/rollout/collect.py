@@ -19,6 +19,7 @@ from tunesmith.components import GeneratorSession, Rollout, Sample, Verdict
 from tunesmith.data.encoding import Encoder
 from tunesmith.data.trees import Batch, Branch, Tree, best_fit
 from tunesmith.errors import ConfigError
+from tunesmith.numerics import Groups, Moments, grouped, moments
 from tunesmith.rollout.panel import Panel
 from tunesmith.scoring.scorer import Scorer, without_dropout
 
@@ -198,47 +199,83 @@ def column(batch: Batch, name: str, device: torch.device | str) -> Tensor | None
     return torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(device)
 
 
+def penalise(batch: Batch, kl_coef: float) -> Batch:
+    """Take ``kl_coef`` times the log-ratio of policy and reference, summed over an answer, from its reward (k1)."""
+    if not kl_coef:
+        return batch
+    samples = [dict(sample) for sample in batch.samples]
+    following = iter(samples)
+    trees = []
+    for tree in batch.trees:
+        branches = []
+        for branch in tree.branches:
+            mask = tree.scored(branch)
+            kl = float((branch.columns["old"] - branch.columns["reference"])[mask].sum(dtype=np.float64))
+            next(following)["kl"] = kl
+            branches.append(replace(branch, value=branch.value - kl_coef * kl))
+        trees.append(replace(tree, branches=tuple(branches)))
+    return replace(batch, trees=trees, samples=samples)
+
+
 # ---------------------------------------------------------------------------------------------- advantages
-def varied(rewards: Tensor) -> Tensor:
-    """``[N]`` bool: groups of ``rewards [N, G]`` with at least two that differ."""
-    low = rewards.nan_to_num(nan=math.inf).amin(1) if rewards.numel() else rewards.new_zeros(len(rewards))
-    high = rewards.nan_to_num(nan=-math.inf).amax(1) if rewards.numel() else low
-    return high > low
+def rewards_of(batch: Batch) -> tuple[Tensor, Groups]:
+    """``[R]`` fp64 rewards of the answers, and the groups that they form; answers without a reward are not valid."""
+    values = [branch.value for tree in batch.trees for branch in tree.branches]
+    rewards = torch.tensor(values, dtype=torch.float64)
+    sizes = torch.tensor([len(tree.branches) for tree in batch.trees], dtype=torch.int64)
+    index = torch.arange(len(batch)).repeat_interleave(sizes)
+    return rewards, grouped(index, len(batch), rewards.isfinite())
 
 
-def rewards_of(batch: Batch) -> Tensor:
-    """``[N, G]`` fp64 rewards, NaN where an answer has none."""
-    return torch.tensor([[branch.value for branch in tree.branches] for tree in batch.trees], dtype=torch.float64)
+def totals(batch: Batch) -> dict[str, float]:
+    """Prompts, those whose answers differ in reward, and sums of the rewards and their squares."""
+    rewards, groups = rewards_of(batch)
+    total, squares, answers = moments(rewards, groups.valid)
+    given = [sample["reward"] for sample in batch.samples]  # before a KL is taken off: that differs always
+    raw = torch.tensor([math.nan if reward is None else reward for reward in given], dtype=torch.float64)
+    varied = float(groups.spread(raw).sum())
+    return {"prompts": len(batch), "varied": varied, "reward": total, "reward_squares": squares, "answers": answers}
+
+
+def reward_moments(batch: Batch) -> Moments:
+    """Of the rewards of the whole step, over all processes."""
+    return Moments(*(batch.totals[name] for name in ("reward", "reward_squares", "answers")))
 
 
 def settle(method: OnlineMethod, batch: Batch) -> Batch:
     """Give every answer its advantage, in its tokens' column ``advantages`` and on record; keep what can be learned.
 
-    An answer is left out where its advantage is NaN or where it was cut off and those are masked; a group where
-    all its advantages are zero.
+    Left out are answers without a reward, those that were cut off where they are masked, and groups whose rewards
+    are all the same.
     """
     if not len(batch):
         return batch
-    rewards = rewards_of(batch)
-    found = method.advantages(rewards, batch)
-    cut = torch.tensor([sample["stop"] == "length" for sample in batch.samples]).view_as(rewards)
-    keep = found.isfinite() & ~(cut & method.mask_truncated)
-    idle = ((found == 0) | ~keep).all(1)
+    rewards, groups = rewards_of(batch)
+    advantages = method.advantages(rewards, groups, batch)
     samples = [dict(sample) for sample in batch.samples]
-    for sample, advantage in zip(samples, found.flatten().tolist(), strict=True):
-        sample["advantage"] = advantage if math.isfinite(advantage) else None
-    trees = [_kept(tree, found[i], keep[i]) for i, tree in enumerate(batch.trees)]
-    kept = [i for i in range(len(trees)) if not (idle[i] and method.skip_equal_groups) and trees[i].branches]
-    return replace(replace(batch, trees=trees).take(kept), samples=samples)
+    for sample, advantage, valid in zip(samples, advantages.tolist(), groups.valid.tolist(), strict=True):
+        sample["advantage"] = advantage if valid else None
+    cut = torch.tensor([sample["stop"] == "length" for sample in samples])
+    keep = groups.valid & ~(cut & method.mask_truncated)
+    if method.skip_equal_groups:
+        keep &= groups.spread(rewards)[groups.index]
+    pairs = iter(zip(advantages.tolist(), keep.tolist(), strict=True))
+    trees = [_with_advantages(tree, [next(pairs) for _ in tree.branches]) for tree in batch.trees]
+    return replace(with_answers(replace(batch, trees=trees)), samples=samples)
 
 
-def _kept(tree: Tree, advantages: Tensor, keep: Tensor) -> Tree:
+def _with_advantages(tree: Tree, found: Sequence[tuple[float, bool]]) -> Tree:
     branches = []
-    for branch, advantage, stays in zip(tree.branches, advantages.tolist(), keep.tolist(), strict=True):
+    for branch, (advantage, stays) in zip(tree.branches, found, strict=True):
         if stays:
             own = np.full(len(branch), advantage, dtype=np.float32)
             branches.append(replace(branch, columns={**branch.columns, "advantages": own}))
     return replace(tree, branches=tuple(branches))
+
+
+def with_answers(batch: Batch) -> Batch:
+    """Without the trees that have no branch left."""
+    return batch.take([i for i, tree in enumerate(batch.trees) if tree.branches])
 
 
 def part_of(batch: Batch, part: int, parts: int, seed: Sequence[int]) -> Batch:
