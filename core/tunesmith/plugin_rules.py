@@ -120,7 +120,10 @@ _DECLARED: Mapping[str, Mapping[str, _Rule]] = {
     },
     "objective": {
         "inputs": (_class_of(object), "a class"),
-        "unit": (lambda value: value in ("token", "sequence", "pair"), "'token', 'sequence' or 'pair'"),
+        "unit": (
+            lambda value: isinstance(value, property) or value in ("token", "sequence", "pair", "prompt"),
+            "'token', 'sequence', 'pair' or 'prompt', or a property",
+        ),
     },
     "format": {
         "produces": (_class_of(Example), "a subclass of tunesmith.Example"),
