@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -39,25 +39,26 @@ def counts_by(index_S: Tensor, count: int) -> Tensor:
     return sum_by(torch.ones(index_S.shape, device=index_S.device), index_S, count)  # bincount would wait for a GPU
 
 
-class Moments(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Moments:
     """Sums of values, of their squares, and how many there are: what can be added up over processes."""
 
     total: float
     squares: float
-    num: float
+    count: float
 
     @property
     def mean(self) -> float:
         """0 where there is no value."""
-        return self.total / self.num if self.num else 0.0
+        return self.total / self.count if self.count else 0.0
 
     @property
     def std(self) -> float:
         """Unbiased (n - 1); 0 where there are fewer than two values, or where nothing but rounding tells them apart."""
         spread = self.squares - self.total * self.mean
-        if self.num < 2 or spread <= 1e-12 * self.squares:
+        if self.count < 2 or spread <= 1e-12 * self.squares:
             return 0.0
-        return math.sqrt(spread / (self.num - 1))
+        return math.sqrt(spread / (self.count - 1))
 
 
 def moments(values: Tensor, valid: Tensor | None = None) -> Moments:
