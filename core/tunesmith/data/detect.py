@@ -73,7 +73,7 @@ def choose_format(spec: DataSpec, sample: Sequence[Row], registry: Registry, tak
             where=sample[0].where,
             why=sample[0].problem,
         )
-    _check_map(spec, readable)
+    check_map(spec, readable)
     if spec.format is not None:
         _check_given(spec.format, registry, taker)
         return Verdict(spec.format, "as given")
@@ -111,7 +111,8 @@ def methods_for(registry: Registry, produces: type[Example]) -> list[str]:
     return sorted({cls.name for cls in methods if issubclass(produces, cls.consumes)})
 
 
-def _check_map(spec: DataSpec, rows: Sequence[Row]) -> None:
+def check_map(spec: DataSpec, rows: Sequence[Row]) -> None:
+    """Raises `ConfigError` for a column that is to be renamed and that no row has."""
     known = dict.fromkeys(column for row in rows for column in row.data)
     for ours, theirs in spec.map.items():
         if rows and theirs not in known:
