@@ -76,7 +76,7 @@ class GRPO(OnlineMethod):
     scale: Literal["none", "group", "batch"] = "none"
     """Divide rewards less their group's mean by nothing (Dr. GRPO: unbiased), by the group's standard deviation (as
     published; groups of little spread then count for more), or by that of the whole batch."""
-    eps: float = Field(default=1e-4, ge=0)
+    scale_eps: float = Field(default=1e-4, ge=0)
     """Added to that deviation."""
 
     @model_validator(mode="after")
@@ -90,7 +90,7 @@ class GRPO(OnlineMethod):
         from tunesmith.numerics import group_advantages
         from tunesmith.rollout.collect import reward_moments
 
-        return group_advantages(rewards, groups, scale=self.scale, eps=self.eps, batch=reward_moments(batch))
+        return group_advantages(rewards, groups, scale=self.scale, eps=self.scale_eps, batch=reward_moments(batch))
 
 
 @tunesmith.hookimpl

@@ -230,11 +230,12 @@ def rewards_of(batch: Batch) -> tuple[Tensor, Groups]:
 def totals(batch: Batch) -> dict[str, float]:
     """Prompts, those whose answers differ in reward, and sums of the rewards and their squares."""
     rewards, groups = rewards_of(batch)
-    total, squares, answers = moments(rewards, groups.valid)
+    found = moments(rewards, groups.valid)
     given = [sample["reward"] for sample in batch.samples]  # before a KL is taken off: that differs always
     raw = torch.tensor([math.nan if reward is None else reward for reward in given], dtype=torch.float64)
     varied = float(groups.spread(raw).sum())
-    return {"prompts": len(batch), "varied": varied, "reward": total, "reward_squares": squares, "answers": answers}
+    sums = {"reward": found.total, "reward_squares": found.squares, "answers": found.count}
+    return {"prompts": len(batch), "varied": varied, **sums}
 
 
 def reward_moments(batch: Batch) -> Moments:
