@@ -17,6 +17,10 @@ _PHRASE = re.compile(
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _SENTENCE_END = re.compile(r"(?<=[^\s.])[.;](?:\s+[A-Z\"'(\\$]|\s*$)")
+_FENCED = re.compile(
+    r"^[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*(?P<mark>[^\s`{]*)[^\n`]*\n(?P<code>.*?)^[ \t]*(?P=fence)[ \t]*$",
+    re.MULTILINE | re.DOTALL,
+)
 _WRAPS = (("**", "**"), ("__", "__"), ("`", "`"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 
 
@@ -74,6 +78,22 @@ def final_answers(text: str) -> list[str]:
 def tagged(text: str, tag: str) -> list[str]:
     """The contents of every ``<tag>...</tag>``, in order."""
     return [inner for _, inner in _tagged(text, tag)]
+
+
+def last_code_block(text: str, languages: Sequence[str] = ()) -> str | None:
+    """The content of the last fenced block that is marked with one of the languages, or ``None``.
+
+    Where no block is marked with one of them, the last block without a mark counts. A block that is not closed does
+    not count, and what another block holds is no block.
+    """
+    marked: str | None = None
+    unmarked: str | None = None
+    for block in _FENCED.finditer(text):
+        if block["mark"].lower() in languages:
+            marked = block["code"]
+        elif not block["mark"]:
+            unmarked = block["code"]
+    return unmarked if marked is None else marked
 
 
 def last_line(text: str) -> str:
