@@ -65,6 +65,7 @@ from tunesmith.examples import (
     Text,
     Unpaired,
 )
+from tunesmith.functions import reward
 from tunesmith.hookspecs import hookimpl
 from tunesmith.inputs import Loss, PairLogps, PolicyLogps, RankedScores, ReferencedPairLogps, TokenLogps, UnpairedLogps
 from tunesmith.offline import OfflineMethod, ReferencedMethod
@@ -141,4 +142,5 @@ __all__ = [
     "did_you_mean",
     "hookimpl",
     "nearest",
+    "reward",
 ]

@@ -19,6 +19,7 @@ from tunesmith.errors import ConfigError, ResourceError, TunesmithError, did_you
 from tunesmith.explain import Location, Nested, UnknownSetting, explain
 from tunesmith.fieldtypes import field_type, from_text, plain
 from tunesmith.plugins import BLOCK_VARIABLE, Registry, article
+from tunesmith.reward_files import load_reward, points_to_code, which_function
 from tunesmith.runfile import key_line, parse_value, read_run_file
 from tunesmith.settings import RunSettings
 
@@ -90,7 +91,7 @@ def build(registry: Registry, kind: str, spec: Any) -> Component:
     if kind == Reward.kind and isinstance(spec, str) and os.path.exists(spec):
         spec = _claimed_by_reward(registry, spec)
     name, settings = _split(kind, spec)
-    cls = registry.get(kind, name)
+    cls = load_reward(name) if kind == Reward.kind and points_to_code(name) else registry.get(kind, name)
     check_needs(cls)
     try:
         return cls.model_validate(settings, context=_context(registry)).selected_by(name)
@@ -153,6 +154,8 @@ def _claimed_by_reward(registry: Registry, path: str) -> Mapping[str, Any]:
         claimed = cast(type[Reward], cls).claims(path)
         if claimed is not None:
             return {"name": cls.name, **claimed}
+    if path.endswith(".py"):
+        raise which_function(path)
     raise ConfigError(f"no reward knows what to do with {path!r}", fix="name one: see `tunesmith list reward`")
 
 

@@ -213,17 +213,19 @@ def _local(files: Sequence[Path]) -> list[tuple[Plugin, Callable[[], Any]]]:
     for path in dict.fromkeys(path.resolve() for path in files):
         if not path.is_file():
             raise ConfigError(f"--plugin {path}: there is no such file", fix="give the path of a Python file")
-        plugin = Plugin(path.stem, str(path), "", f"{GROUP}_local_{_digest(path)}")
-        found.append((plugin, partial(_import_file, path, plugin.module)))
+        plugin = Plugin(path.stem, str(path), "", local_module(path))
+        found.append((plugin, partial(import_file, path)))
     return found
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(str(path).encode()).hexdigest()[:12]
+def local_module(path: Path) -> str:
+    """A name of its own for the module of a file, so that two files called alike do not collide."""
+    return f"{GROUP}_local_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
 
 
-def _import_file(path: Path, module_name: str) -> ModuleType:
-    """Import under a name of its own, so that two files called alike do not collide."""
+def import_file(path: Path) -> ModuleType:
+    """Import a Python file as `local_module`; raises whatever it raises."""
+    module_name = local_module(path)
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None and spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)

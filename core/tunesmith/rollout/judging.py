@@ -77,7 +77,7 @@ def _alone(reward: Reward, rollout: Rollout, caught: type[BaseException]) -> tup
     except MemoryError:
         return "infrastructure", None, "there is not enough memory", ""
     except TunesmithError as error:
-        return "error", None, " ".join(str(error).split())[:LONGEST], ""
+        return "error", None, "; ".join(filter(None, (error.what, error.where, error.why, error.fix)))[:LONGEST], ""
     except caught as error:  # a reward is anybody's code, and may raise SystemExit as well
         what = "".join(traceback.format_exception_only(error)).strip()
         return "error", None, what[:LONGEST], last_lines(error)
