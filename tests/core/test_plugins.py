@@ -16,7 +16,7 @@ import tunesmith
 
 class Length(tunesmith.Reward):
     \"\"\"Longer is better.\"\"\"
-    name: ClassVar[str] = "length"
+    name: ClassVar[str] = "longer"
     def __call__(self, rollouts):
         return [float(len(r.completion)) for r in rollouts]
 
@@ -82,14 +82,14 @@ def test_two_files_of_one_name_do_not_collide(tmp_path):
     for folder, name in (("a", "short"), ("b", "long")):
         paths.append(tmp_path / folder / "mine.py")
         paths[-1].parent.mkdir()
-        paths[-1].write_text(REWARD.replace('"length"', f'"{name}"'))
+        paths[-1].write_text(REWARD.replace('"longer"', f'"{name}"'))
     assert {"long", "short"} <= set(load(files=paths).names("reward"))
 
 
 def test_file_given_twice_is_loaded_once(plugin_file):
     path = plugin_file(REWARD)
     registry = load(files=[path, path.parent / "." / path.name])
-    assert registry.get("reward", "length").name == "length"
+    assert registry.get("reward", "longer").name == "longer"
 
 
 def test_missing_file_is_refused(tmp_path):
@@ -110,12 +110,12 @@ def test_missing_file_is_refused(tmp_path):
         (REWARD.replace("return [Length]", "pass"), "tunesmith_register_rewards returned nothing"),
         (REWARD.replace("return [Length]", "return [int]"), "is not a subclass of tunesmith.Reward"),
         (REWARD.replace("return [Length]", "return [Length()]"), "is not a subclass of tunesmith.Reward"),
-        (REWARD.replace("return [Length]", "return [Length, Length]"), "two components called 'length'"),
+        (REWARD.replace("return [Length]", "return [Length, Length]"), "two components called 'longer'"),
         (REWARD.replace("_rewards()", "_reward()"), "did you mean 'tunesmith_register_rewards'?"),
         (REWARD.replace("@tunesmith.hookimpl", ""), "lacks the @tunesmith.hookimpl decorator"),
         (REWARD.replace("@tunesmith.hookimpl", "").replace("_rewards()", "_reward()"), "there is no hook"),
         (REWARD.replace("_rewards()", "_rewards(extra)"), "PluginValidationError"),
-        (REWARD.replace('"length"', '"My_Length"'), "Length.name must be kebab-case such as 'my-reward'"),
+        (REWARD.replace('"longer"', '"My_Length"'), "Length.name must be kebab-case such as 'my-reward'"),
         (REWARD.replace("Longer is better.", ""), "Length has no docstring"),
         (REWARD.replace("__call__", "call"), "Length does not define __call__"),
     ],
@@ -175,12 +175,12 @@ def test_clash_is_an_error_on_use_only_and_plugin_slash_name_resolves_it(plugin_
     first, second = plugin_file(REWARD, "first"), plugin_file(REWARD.replace("Longer", "Shorter"), "second")
     registry = load(files=[first, second])
     with pytest.raises(tunesmith.ConfigError) as caught:
-        registry.get("reward", "length")
-    assert caught.value.what == "2 plugins provide the reward 'length'"
+        registry.get("reward", "longer")
+    assert caught.value.what == "2 plugins provide the reward 'longer'"
     assert str(first) in (caught.value.where or "") and str(second) in (caught.value.where or "")
-    assert "first/length, second/length" in (caught.value.fix or "")
-    assert (registry.get("reward", "first/length").__doc__ or "") == "Longer is better."
-    assert (registry.get("reward", "second/length").__doc__ or "") == "Shorter is better."
+    assert "first/longer, second/longer" in (caught.value.fix or "")
+    assert (registry.get("reward", "first/longer").__doc__ or "") == "Longer is better."
+    assert (registry.get("reward", "second/longer").__doc__ or "") == "Shorter is better."
 
 
 def test_distribution_slash_name_resolves_a_clash_of_plugins_of_one_name(tmp_path):
@@ -193,10 +193,10 @@ def test_distribution_slash_name_resolves_a_clash_of_plugins_of_one_name(tmp_pat
     registry.plugins = [plugin for plugin in loaded.plugins if plugin.name == "mine"]
     for plugin, folder in zip(registry.plugins, ("My_Pkg.One", "other"), strict=True):
         plugin.distribution = folder
-    with pytest.raises(tunesmith.ConfigError, match="2 plugins provide the reward 'length'") as caught:
-        registry.get("reward", "mine/length")
-    assert "My_Pkg.One/length, other/length" in (caught.value.fix or "")
-    assert registry.owner(registry.get("reward", "my-pkg-one/length")).distribution == "My_Pkg.One"
+    with pytest.raises(tunesmith.ConfigError, match="2 plugins provide the reward 'longer'") as caught:
+        registry.get("reward", "mine/longer")
+    assert "My_Pkg.One/longer, other/longer" in (caught.value.fix or "")
+    assert registry.owner(registry.get("reward", "my-pkg-one/longer")).distribution == "My_Pkg.One"
 
 
 # ---------------------------------------------------------------------------------------------- blocking
@@ -245,7 +245,7 @@ def test_taken_commands_are_refused_with_their_owner_and_the_plugin_stays(plugin
     second = plugin_file(COMMAND.format(name="hello", says="second"), "second")
     registry = load(files=[ours, first, second], reserved_commands={"list"})
     assert row(registry, "greedy").cause == "the command 'list' is refused: it belongs to tunesmith"
-    assert row(registry, "greedy").status == "ok" and "length" in registry.names("reward")
+    assert row(registry, "greedy").status == "ok" and "longer" in registry.names("reward")
     assert row(registry, "second").cause.startswith("the command 'hello' is refused: it belongs to the plugin first (")
     assert registry.commands()["hello"][0].name == "first" and "list" not in registry.commands()
 
