@@ -87,7 +87,7 @@ def test_score_prints_a_table_and_json(reward_model, pairs):
     assert table.stdout.splitlines()[0].split()[:3] == ["reward", "completions", "mean"]
     assert "48" in table.stdout
     result = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
-    (facts,) = json.loads(result.stdout)
+    (facts,) = json.loads(result.stdout)["rewards"]
     assert facts["completions"] == len(facts["scores"]) == 48
     assert facts["mean"] == pytest.approx(sum(facts["scores"]) / 48)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.components import Rollout, Row
-from tunesmith.data.detect import SAMPLE, Taker, choose_format, renamed
+from tunesmith.data.detect import SAMPLE, Taker, check_map, choose_format, renamed
 from tunesmith.errors import DataError
 from tunesmith.rollout.judge import rollouts_of
 
@@ -60,8 +60,10 @@ def candidates(spec: DataSpec, registry: Registry, limit: int | None = None) -> 
     """
     rows = islice(spec.source.rows(), limit)
     sample = list(islice(rows, SAMPLE))
+    readable = [row for row in sample if not row.problem]
+    check_map(spec, [replace(row, data=_flat(row.data)) for row in readable])
     everything = chain(sample, rows)
-    plain = [row for row in sample if holds_answers(renamed(row.data, spec.map))]
+    plain = [row for row in readable if holds_answers(renamed(_flat(row.data), spec.map))]
     if spec.format is None and len(plain) * 2 > len(sample):
         found = list(_direct(everything, spec.map))
     else:
@@ -69,6 +71,14 @@ def candidates(spec: DataSpec, registry: Registry, limit: int | None = None) -> 
     if not found:
         raise DataError(f"{spec.source.label()} holds no completions")
     return found
+
+
+def _flat(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of a run's samples as the row that it was made from, with its completion; any other row as it is."""
+    nested = data.get("columns")
+    if not isinstance(nested, Mapping):
+        return data
+    return {**nested, "prompt": data.get("prompt"), "completion": data.get("completion")}
 
 
 def holds_answers(row: Mapping[str, Any]) -> bool:
@@ -91,28 +101,26 @@ def _direct(rows: Iterable[Row], columns: Mapping[str, str]) -> Iterator[Candida
     for row in rows:
         if row.problem:
             raise DataError("a row cannot be judged", where=row.where, why=row.problem)
-        data = renamed(row.data, columns)
+        data = renamed(_flat(row.data), columns)
         if not holds_answers(data):
             raise DataError(
                 "a row cannot be judged",
                 where=row.where,
                 why=f"it has no prompt with a completion, as the rows before it; its columns: {', '.join(data)}",
             )
-        yield from _answers(data, row.where)
+        yield from _answers(data, row)
 
 
-def _answers(data: Mapping[str, Any], where: str) -> Iterator[Candidate]:
-    nested = data.get("columns")
-    own = dict(nested) if isinstance(nested, Mapping) else data
-    recorded = data.get("rewards") if isinstance(nested, Mapping) else None
+def _answers(data: Mapping[str, Any], row: Row) -> Iterator[Candidate]:
+    sampled = isinstance(row.data.get("columns"), Mapping)
+    recorded = row.data.get("rewards") if sampled else None
     noted = {str(k): v for k, v in recorded.items()} if isinstance(recorded, Mapping) else {}
     several = "completion" not in data
     passages = data["completions"] if several else [data["completion"]]
     values = _values(data, len(passages) if several else 1)
-    group = _key(data["prompt"])
+    group, cut = _key(data["prompt"]), sampled and row.data.get("stop") == CUT
     for passage, value in zip(passages, values, strict=True):
-        rollout = Rollout(data["prompt"], passage, own, truncated=data.get("stop") == CUT)
-        yield Candidate(rollout, where, group, value, noted)
+        yield Candidate(Rollout(data["prompt"], passage, data, truncated=cut), row.where, group, value, noted)
 
 
 def _values(data: Mapping[str, Any], count: int) -> Sequence[float | None]:
