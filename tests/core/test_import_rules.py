@@ -40,11 +40,13 @@ def strings(path: Path) -> list[ast.Constant]:
 
 
 def test_the_core_names_no_built_in_method_loss_or_tracker() -> None:
-    # names of formats, sources and schedules (text, files, constant) are ordinary words: see the next test for them
-    built_in = names("method") | names("objective") | names("reward") | names("tracker")
-    assert {"sft", "nll", "terminal"} <= built_in
+    # names of formats, sources and schedules (text, files, constant), and those of rewards that are one word (length),
+    # are ordinary words: see the next test for them
+    rewards = {name for name in names("reward") if "-" in name}
+    built_in = names("method") | names("objective") | rewards | names("tracker")
+    assert {"sft", "nll", "reward-model", "terminal"} <= built_in
     built_in -= {"terminal"}  # also the device that stderr may be
-    word = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(built_in)))})(?![\w-])")
+    word = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(built_in)))})(?![\w-]|\.\w)")
     found = [
         f"{path.relative_to(CORE)}:{n.lineno}: {n.value!r}"
         for path in CORE.rglob("*.py")
@@ -54,9 +56,9 @@ def test_the_core_names_no_built_in_method_loss_or_tracker() -> None:
     assert found == []
 
 
-def test_the_core_looks_up_no_built_in_format_source_or_schedule() -> None:
-    built_in = names("format") | names("source") | names("scheduler")
-    assert {"messages", "files", "cosine"} <= built_in
+def test_the_core_looks_up_no_built_in_format_source_schedule_or_reward() -> None:
+    built_in = names("format") | names("source") | names("scheduler") | names("reward")
+    assert {"messages", "files", "cosine", "length"} <= built_in
     calls = []
     for path in CORE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
