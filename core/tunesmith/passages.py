@@ -17,10 +17,7 @@ _PHRASE = re.compile(
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _SENTENCE_END = re.compile(r"(?<=[^\s.])[.;](?:\s+[A-Z\"'(\\$]|\s*$)")
-_FENCED = re.compile(
-    r"^[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*(?P<mark>[^\s`{]*)[^\n`]*\n(?P<code>.*?)^[ \t]*(?P=fence)[ \t]*$",
-    re.MULTILINE | re.DOTALL,
-)
+_FENCE = re.compile(r"[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*(?P<mark>[^\s`{]*)(?P<rest>[^\n`]*)")
 _WRAPS = (("**", "**"), ("__", "__"), ("`", "`"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 
 
@@ -88,11 +85,11 @@ def last_code_block(text: str, languages: Sequence[str] = ()) -> str | None:
     """
     marked: str | None = None
     unmarked: str | None = None
-    for block in _FENCED.finditer(text):
-        if block["mark"].lower() in languages:
-            marked = block["code"]
-        elif not block["mark"]:
-            unmarked = block["code"]
+    for mark, code in _fenced(text):
+        if mark.lower() in languages:
+            marked = code
+        elif not mark:
+            unmarked = code
     return unmarked if marked is None else marked
 
 
@@ -138,3 +135,20 @@ def _braces(text: str) -> dict[int, int]:
         elif mark[0] == "}" and opened:
             pairs[opened.pop()] = mark.start()
     return pairs
+
+
+def _fenced(text: str) -> list[tuple[str, str]]:
+    """Mark and content of every fenced block that is closed, in one pass over the lines."""
+    found: list[tuple[str, str]] = []
+    opened: re.Match[str] | None = None
+    lines: list[str] = []
+    for line in text.splitlines(keepends=True):
+        fence = _FENCE.fullmatch(line.rstrip("\r\n"))
+        if opened is None:
+            opened, lines = fence, []
+        elif fence and not (fence["mark"] or fence["rest"].strip()) and fence["fence"].startswith(opened["fence"]):
+            found.append((opened["mark"], "".join(lines)))
+            opened = None
+        else:
+            lines.append(line)
+    return found
