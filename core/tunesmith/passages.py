@@ -17,7 +17,6 @@ _PHRASE = re.compile(
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
 _SENTENCE_END = re.compile(r"(?<=[^\s.])[.;](?:\s+[A-Z\"'(\\$]|\s*$)")
-_FENCE = re.compile(r"[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*(?P<mark>[^\s`{]*)(?P<rest>[^\n`]*)")
 _WRAPS = (("**", "**"), ("__", "__"), ("`", "`"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 
 
@@ -140,15 +139,26 @@ def _braces(text: str) -> dict[int, int]:
 def _fenced(text: str) -> list[tuple[str, str]]:
     """Mark and content of every fenced block that is closed, in one pass over the lines."""
     found: list[tuple[str, str]] = []
-    opened: re.Match[str] | None = None
+    opened: tuple[str, str] | None = None
     lines: list[str] = []
     for line in text.splitlines(keepends=True):
-        fence = _FENCE.fullmatch(line.rstrip("\r\n"))
+        fence = _fence(line)
         if opened is None:
             opened, lines = fence, []
-        elif fence and not (fence["mark"] or fence["rest"].strip()) and fence["fence"].startswith(opened["fence"]):
-            found.append((opened["mark"], "".join(lines)))
+        elif fence and not fence[1] and fence[0].startswith(opened[0]):
+            found.append((opened[1], "".join(lines)))
             opened = None
         else:
             lines.append(line)
     return found
+
+
+def _fence(line: str) -> tuple[str, str] | None:
+    """The signs of a fence and its mark, or ``None`` for any other line. No pattern: those take quadratic time here."""
+    body = line.strip()
+    rest = body.lstrip(body[:1])
+    fence = body[: len(body) - len(rest)]
+    if len(fence) < 3 or fence[0] not in "`~" or "`" in rest:
+        return None
+    words = rest.split(maxsplit=1)
+    return fence, words[0].partition("{")[0] or "{" if words else ""
