@@ -56,12 +56,13 @@ def _component(registry: Registry, kind: str, word: str, overrides: Sequence[str
     """The component with its settings. Raises `ConfigError` that says which flag is missing."""
     from tunesmith.config import build
     from tunesmith.fieldtypes import plain
+    from tunesmith.reward_files import points_to_code
 
     if os.path.exists(word) and overrides:  # the settings that a path stands for, and those that are given
         found = build(registry, kind, word)
         known = {key: plain(getattr(found, key)) for key in found.model_fields_set}
         return build(registry, kind, {"name": found.selector, **known, **_settings(type(found), overrides)})
-    if os.path.exists(word) or ":" in word:
+    if os.path.exists(word) or points_to_code(word):
         return build(registry, kind, {"name": word, **_settings(None, overrides)} if overrides else word)
     cls = registry.get(kind, word)
     given = _settings(cls, overrides)

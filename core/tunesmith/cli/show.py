@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, cast
 
 import click
+from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
 from tunesmith.cli.listing import check_kind, kind_named
-from tunesmith.components import KINDS, Component, Method, Settings
+from tunesmith.components import KINDS, Component, Method, Reward, Settings
 from tunesmith.errors import ConfigError, did_you_mean
 from tunesmith.fieldtypes import field_type, help_texts, plain
 from tunesmith.plugins import Registry, article
@@ -76,8 +78,12 @@ def describe(registry: Registry, cls: type[Component]) -> dict[str, Any]:
         "selector": registry.selector(plugin, cls),
         "needs": list(cls.needs),
     }
-    facts |= _method_facts(registry, cls) if issubclass(cls, Method) else _other_facts(registry, cls)
-    facts["settings"] = [setting(cls, name) for name in cls.model_fields]
+    if issubclass(cls, Method):
+        facts |= _method_facts(registry, cls)
+    else:
+        facts |= _reward_facts(cls) if issubclass(cls, Reward) else _other_facts(registry, cls)
+    own_first = sorted(cls.model_fields, key=lambda name: issubclass(cls, Reward) and name in Reward.model_fields)
+    facts["settings"] = [setting(cls, name) for name in own_first]
     return facts
 
 
@@ -100,6 +106,17 @@ def _method_facts(registry: Registry, cls: type[Method]) -> dict[str, Any]:
         },
         "run_settings": [recommended(cls, name) for name in RunSettings.model_fields],
     }
+
+
+def _reward_facts(cls: type[Reward]) -> dict[str, Any]:
+    """What a reward needs and promises; columns and an example with its default settings, where those are enough."""
+    facts: dict[str, Any] = {"verifies": cls.verifies, "best": cls.best, "isolated": cls.isolated}
+    try:
+        reward = cls()
+    except ValidationError:  # it cannot be made without settings
+        return {**facts, "columns": None, "example": None}
+    example = next(iter(reward.samples()), None)
+    return {**facts, "columns": list(reward.columns()), "example": None if example is None else dict(example)}
 
 
 def _other_facts(registry: Registry, cls: type[Component]) -> dict[str, Any]:
@@ -179,7 +196,10 @@ def _card(facts: Mapping[str, Any]) -> list[str]:
         rows["consumes"] = facts["consumes"] + also("formats", "formats")
         rows["supplies"] = facts["supplies"] + also("objectives", "objectives that fit")
         rows["models"] = ", ".join(facts["roles"])
-    rows["columns"] = _columns(facts)
+    if facts["kind"] == Reward.kind:
+        rows |= _reward_rows(facts)
+    else:
+        rows["columns"] = _columns(facts)
     rows["produces"], rows["reads"] = facts.get("produces"), facts.get("inputs")
     if "unit" in facts:
         rows["sum over"] = f"{facts['unit']}s" if facts["unit"] else "what its settings choose"
@@ -187,6 +207,20 @@ def _card(facts: Mapping[str, Any]) -> list[str]:
     rows["needs"] = ", ".join(facts["needs"])
     lines = [terminal.paragraph(text, indent=12, first=f"  {label:<10}") for label, text in rows.items() if text]
     return [*lines, ""] if lines else []
+
+
+def _reward_rows(facts: Mapping[str, Any]) -> dict[str, str]:
+    from tunesmith.data.report import printable
+
+    columns, example, best = facts["columns"], facts["example"], facts["best"]
+    told = "tells right answers from wrong ones" if facts["verifies"] else ""
+    top = f"{best:g} is the best score" if best is not None else ""
+    return {
+        "columns": "decided by its settings" if columns is None else ", ".join(columns) or "none beside the prompt",
+        "scores": ", ".join(filter(None, (told, top))),
+        "runs": "in worker processes" if facts["isolated"] else "in the process that trains, because it holds a model",
+        "example": "" if example is None else printable(json.dumps(example, ensure_ascii=False, default=str), 500),
+    }
 
 
 def _columns(facts: Mapping[str, Any]) -> str:

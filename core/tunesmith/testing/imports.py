@@ -29,10 +29,11 @@ class ImportProblemError(Exception):
     """The module cannot be imported by itself; the message says why."""
 
 
-def heavy_imports(cls: type) -> list[str]:
-    """The packages among `HEAVY` that a fresh interpreter loads with the module of a class.
+def heavy_imports(cls: type) -> tuple[str, list[str]]:
+    """The module of a class, or its file where it is no part of a package, and what it loads.
 
-    Raises `ImportProblemError` where the module cannot be found or imported.
+    The packages are those among `HEAVY` that a fresh interpreter loads with it. Raises `ImportProblemError` where the
+    module cannot be found or imported.
     """
     name = cls.__module__
     try:
@@ -42,18 +43,19 @@ def heavy_imports(cls: type) -> list[str]:
     if not file:
         raise ImportProblemError(f"there is no file of the module {name}")
     importable = _is_found(name, file)
+    shown = name if importable else os.path.basename(file)
     script = _SCRIPT.replace("{heavy}", repr(HEAVY))
     path = f"import sys; sys.path[:] = {sys.path!r}\n"
     command = [sys.executable, "-W", "ignore", "-c", path + script, name, "" if importable else file]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     except subprocess.TimeoutExpired:
-        raise ImportProblemError(f"importing {name} takes more than {PATIENCE_S} s") from None
+        raise ImportProblemError(f"importing {shown} takes more than {PATIENCE_S} s") from None
     words = done.stdout.splitlines()[-1].split() if done.stdout.strip() else []
     if done.returncode or words[:1] != ["loaded"]:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise ImportProblemError(f"importing {name} by itself fails: {last}")
-    return words[1:]
+        raise ImportProblemError(f"importing {shown} by itself fails: {last}")
+    return shown, words[1:]
 
 
 def _is_found(name: str, file: str) -> bool:

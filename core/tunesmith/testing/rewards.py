@@ -94,14 +94,12 @@ def _no_rows(reward: Reward, columns: Sequence[str]) -> Finding:
 def imports_are_light(cls: type[Reward]) -> Finding:
     """Importing the module loads no heavy package, so that listing components stays instant."""
     try:
-        heavy = heavy_imports(cls)
+        module, heavy = heavy_imports(cls)
     except ImportProblemError as problem:
         return Finding("imports", "skipped", str(problem))
     if heavy:
-        return Finding(
-            "imports", "failed", f"importing {cls.__module__} loads {', '.join(heavy)}; import it in functions"
-        )
-    return Finding("imports", "ok", f"importing {cls.__module__} loads nothing heavy")
+        return Finding("imports", "failed", f"importing {module} loads {', '.join(heavy)}; import it inside functions")
+    return Finding("imports", "ok", f"importing {module} loads nothing heavy")
 
 
 def gold_is_best(subject: Subject, verdicts: Sequence[Verdict]) -> Finding:
