@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tunesmith import Source, hookimpl
 from tunesmith_plugins.sources.arithmetic import Arithmetic
+from tunesmith_plugins.sources.code_tasks import CodeTasks
 from tunesmith_plugins.sources.countdown import Countdown
 from tunesmith_plugins.sources.files import Files
 from tunesmith_plugins.sources.huggingface import HuggingFace
@@ -16,5 +17,5 @@ from tunesmith_plugins.sources.sorting import Sorting
 @hookimpl
 def tunesmith_register_sources() -> list[type[Source]]:
     """The sources of this package."""
-    generated = [Arithmetic, Countdown, LogicPuzzles, Sorting]
+    generated = [Arithmetic, CodeTasks, Countdown, LogicPuzzles, Sorting]
     return [*generated, Files, HuggingFace, PythonDocs, PythonSource]

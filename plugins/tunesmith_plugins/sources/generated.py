@@ -39,6 +39,7 @@ class Task:
     prompt: str
     answer: str
     work: str = ""
+    completion: str = ""
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -79,7 +80,8 @@ class GeneratedTasks(Source):
                 continue
             in_vain = 0
             seen.add(digest)
-            completion = f"{task.work}\n{ANSWER} {task.answer}" if task.work else f"{ANSWER} {task.answer}"
+            answered = f"{task.work}\n{ANSWER} {task.answer}" if task.work else f"{ANSWER} {task.answer}"
+            completion = task.completion or answered
             data = {"prompt": task.prompt, "completion": completion, "answer": task.answer, **task.columns}
             yield Row(as_messages(data) if self.chat else data, self.label(), len(seen))
 

@@ -15,7 +15,7 @@ LAST = {"numbers": "from the largest to the smallest", "words": "in reverse alph
 
 
 class Sorting(GeneratedTasks):
-    """Numbers or made-up words to put in order; the answer is the list, exactly."""
+    """Numbers or made-up words to put in order; the reward `exact-match` with extract: final checks the list."""
 
     name: ClassVar[str] = "sorting"
 
