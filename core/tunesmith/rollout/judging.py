@@ -36,7 +36,7 @@ def judged(
     ``caught`` are the exceptions that count as the reward's own.
     """
     left = dict.fromkeys(range(len(rollouts)))
-    if reward.batched and len(rollouts) > 1:
+    if (reward.batched or not reward.isolated) and len(rollouts) > 1:
         for report in _together(reward, rollouts, caught):
             del left[report[0]]
             yield report

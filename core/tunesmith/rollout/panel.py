@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, get_args
 
@@ -28,11 +28,11 @@ class Panel:
         rewards: at least one; several may be of the same class.
         workers: processes that judge; by default one for each core, from 2 to 8.
         max_infrastructure: share of the completions of a call that may stay without a score because workers,
-            endpoints or a sandbox failed.
+            endpoints or a sandbox failed; one completion may in any case, unless it is the only one.
 
     Attributes:
         rewards: as given.
-        labels: a name for each reward that no other has: its label or name, then name-2, ...
+        labels: see `labels_of`.
 
     Raises:
         ConfigError, ResourceError: a reward cannot be made ready.
@@ -80,6 +80,8 @@ class Panel:
             found[index][position] = Verdict(state, score, why)
             if state == "error" and self.rewards[index].on_error == "stop":
                 raise self._failed(index, rollouts[position], why, trace)
+            if state == "infrastructure":
+                self._check_infrastructure(index, found[index].values(), len(rollouts))
 
         if self._workers is not None:
             self._workers.judge(rollouts, lambda index, report: put(self._apart[index], report))
@@ -88,25 +90,21 @@ class Panel:
                 if not isinstance(report, str):
                     put(index, report)
         verdicts = [[by_position[i] for i in range(len(rollouts))] for by_position in found]
-        self._check_infrastructure(verdicts)
         self._warn(verdicts)
         return verdicts
 
     def totals(self, verdicts: Sequence[Sequence[Verdict]]) -> list[float | None]:
         """The weighted sum of the scores of every completion.
 
-        ``None`` where a reward failed on it, or where all abstained.
+        ``None`` where a reward failed on it, or where all abstained. Rewards of weight 0 are only watched.
         """
         return [self._total(column) for column in zip(*verdicts, strict=True)]
 
     def _total(self, column: Sequence[Verdict]) -> float | None:
-        if any(verdict.state not in ("score", "abstained") for verdict in column):
+        counted = [(r.weight, verdict) for r, verdict in zip(self.rewards, column, strict=True) if r.weight]
+        if any(verdict.state not in ("score", "abstained") for _, verdict in counted):
             return None
-        scores = [
-            reward.weight * verdict.score
-            for reward, verdict in zip(self.rewards, column, strict=True)
-            if verdict.score is not None
-        ]
+        scores = [weight * verdict.score for weight, verdict in counted if verdict.score is not None]
         return sum(scores) if scores else None
 
     def _failed(self, index: int, rollout: Rollout, why: str, trace: str) -> RewardError:
@@ -118,18 +116,19 @@ class Panel:
             fix="put the reward or the row right; `on_error: mask` leaves such completions out and counts them",
         )
 
-    def _check_infrastructure(self, verdicts: Sequence[Sequence[Verdict]]) -> None:
-        for label, found in zip(self.labels, verdicts, strict=True):
-            failed = [verdict for verdict in found if verdict.state == "infrastructure"]
-            # a single one in a small batch is no trend
-            allowed = max(self._max_infrastructure * len(found), 1 if self._max_infrastructure else 0)
-            if len(failed) > allowed or (failed and len(failed) == len(found)):
-                (why, _), *_ = Counter(verdict.why for verdict in failed).most_common(1)
-                raise RewardError(
-                    f"what the reward {label!r} relies on failed for {len(failed)} of {len(found)} completions",
-                    why=why,
-                    fix=f"put that right and resume; more than {self._max_infrastructure:.0%} stop a run",
-                )
+    def _check_infrastructure(self, index: int, found: Iterable[Verdict], total: int) -> None:
+        """As soon as it is certain, since every further failure may take its time."""
+        failed = [verdict for verdict in found if verdict.state == "infrastructure"]
+        # a single one in a small batch is no trend
+        allowed = max(self._max_infrastructure * total, 1 if self._max_infrastructure else 0)
+        if self._max_infrastructure >= 1 or (len(failed) <= allowed and len(failed) < total):
+            return
+        ((why, _),) = Counter(verdict.why for verdict in failed).most_common(1)
+        raise RewardError(
+            f"what the reward {self.labels[index]!r} relies on failed for {len(failed)} of {total} completions",
+            why=why,
+            fix=f"put that right and resume; a run stops where more than {self._max_infrastructure:.0%} fail",
+        )
 
     def _warn(self, verdicts: Sequence[Sequence[Verdict]]) -> None:
         """Once for every reward and state; the shares are in the metrics."""
@@ -145,6 +144,7 @@ class Panel:
 
 
 def labels_of(rewards: Sequence[Reward]) -> list[str]:
+    """A name for each reward that no other has: its label or name, then name-2, ..."""
     """A name for each reward that no other has: its label or name, then name-2, ..."""
     labels: list[str] = []
     for reward in rewards:

@@ -20,7 +20,8 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from tunesmith.components import Reward
@@ -99,8 +100,8 @@ def described(error: BaseException) -> dict[str, Any]:
 
 
 def _keep(channel: socket.socket) -> None:
-    payload = receive(channel)
     before = _connections()
+    payload = receive(channel)
     rewards = None if payload is None else _loaded(channel, payload)
     if rewards is None:
         return
@@ -209,41 +210,34 @@ class _Keeper:
             self.control.close()
             assert self.rewards is not None
             serve(socket.socket(fileno=os.dup(descriptor)), self.rewards)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
-            os._exit(0)  # never return into the keeper's loop, whatever happens
+            os._exit(1)  # never return into the keeper's loop, whatever happens
 
     def reap(self) -> None:
         """Collect the dead, tell the trainer, and kill what a judge left running."""
-        died = False
-        # looked at before it is collected: until then its number belongs to nobody else
-        while (found := _dead()) is not None:
-            process = found.si_pid
-            if process in self.judges:
-                _kill_group(process)
-                died = True
-            os.waitpid(process, 0)
+        for process, status in _dead():
             number = self.judges.pop(process, None)
             if number is not None:
-                _tell(self.control, {"exited": number, "why": _cause(found.si_code, found.si_status)})
-        if died:
-            self.sweep()
+                _kill_group(process)
+                _tell(self.control, {"exited": number, "why": _cause(status)})
+        self.sweep()
 
     def sweep(self) -> None:
-        """Kill processes that outlived their judge, and those that come up behind them."""
-        while left := _children() - set(self.judges):
-            for process in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(process, 0)
+        """Kill processes that outlived their judge; what comes up behind them is found when they are reaped."""
+        for process in _children() - set(self.judges):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
-def _dead() -> os.waitid_result | None:
-    """A child that ended and was not collected yet."""
-    try:
-        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return None
+def _dead() -> Iterator[tuple[int, int]]:
+    """Children that ended, collected as they are yielded, with what `os.waitstatus_to_exitcode` makes of them."""
+    with contextlib.suppress(ChildProcessError):  # there are none left
+        while (found := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+            yield found[0], os.waitstatus_to_exitcode(found[1])
 
 
 def _kill_group(process: int) -> None:
@@ -258,10 +252,10 @@ def _spawn(descriptor: int) -> int:
     return os.posix_spawn(arguments[0], arguments, os.environ, setsid=True)
 
 
-def _cause(code: int, status: int) -> str:
-    if code == os.CLD_EXITED:
-        return f"its process ended with status {status}"
-    name = signal.Signals(status).name if status in set(signal.Signals) else f"signal {status}"
+def _cause(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with status {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     return f"its process was killed by {name}"
 
 

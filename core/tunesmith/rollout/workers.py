@@ -18,15 +18,15 @@ from typing import Any, get_args
 
 from tunesmith import errors
 from tunesmith.components import Reward, Rollout, State
-from tunesmith.errors import ConfigError, ResourceError, RewardError, TunesmithError
+from tunesmith.errors import ConfigError, DataError, ResourceError, RewardError, TunesmithError
 from tunesmith.rollout.judging import EACH, Report
 from tunesmith.rollout.wire import LARGEST_REPORT, BrokenWireError, Frames, pack, parcel
 from tunesmith.rollout.worker import FORK, command
 
 LARGEST_CHUNK = 64
 STARTS = 4
-"""Processes that may end in a row without having judged anything."""
-TAKE_OVER = 30.0
+"""Processes that may end in a row before they are ready."""
+TAKE_OVER = 20.0
 """Seconds in which a process must begin with what it was handed."""
 ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"),
@@ -77,7 +77,8 @@ class Workers:
 
     def __init__(self, rewards: Sequence[Reward], labels: Sequence[str], count: int | None = None) -> None:
         self._rewards, self._labels = rewards, labels
-        self._count = count or min(8, max(2, len(os.sched_getaffinity(0)) if sys.platform == "linux" else 2))
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        self._count = count or min(8, max(2, cores))
         self._payload = pickle.dumps([parcel(reward) for reward in rewards])
         self._judges: dict[int, _Judge] = {}
         self._started = 0
@@ -140,7 +141,7 @@ class Workers:
     def _start_judge(self) -> None:
         if self._fruitless >= STARTS:
             raise RewardError(
-                "the processes that judge end before they have judged anything",
+                "the processes that judge end before they are ready",
                 where=f"rewards {', '.join(self._labels)}",
                 why=self._last_cause,
             )
@@ -221,10 +222,12 @@ class Workers:
             judge.chunk, judge.left = chunk, dict.fromkeys(chunk.positions)
             judge.each = not self._rewards[chunk.reward].batched or len(chunk.positions) == 1
             judge.clock = time.monotonic() + TAKE_OVER
+            job = _job(chunk, rollouts)
             try:
-                self._send(judge, pickle.dumps((chunk.reward, [rollouts[position] for position in chunk.positions])))
-            except OSError:
-                judge.clock = time.monotonic()
+                self._send(judge, job)
+            except OSError:  # it ended while it was idle, so nobody is to blame
+                queue.appendleft(chunk)
+                self._forget(judge)
         starting = sum(not judge.ready for judge in self._judges.values())
         for _ in range(min(len(queue) - starting, self._count - len(self._judges))):
             self._start_judge()
@@ -236,8 +239,11 @@ class Workers:
     def _allowance(self, judge: _Judge) -> float:
         assert judge.chunk is not None
         reward = self._rewards[judge.chunk.reward]
-        alone = judge.each or type(reward).stream is not Reward.stream
-        return reward.timeout * (1 if alone else len(judge.left))
+        if judge.each:
+            return reward.timeout
+        if type(reward).stream is not Reward.stream:  # it may keep the limit by itself, and is given time to say so
+            return 1.5 * reward.timeout + 1
+        return reward.timeout * len(judge.left)
 
     def _hear(self, judge: _Judge, queue: deque[Chunk], put: Put) -> None:
         """Take the reports that have arrived; a process that sends nonsense is ended."""
@@ -252,15 +258,16 @@ class Workers:
             return
         except OSError:
             pass
-        # its end of the wire is closed: the keeper will say how it ended, once it has
+        # its end of the wire is closed: the keeper will say in a moment how it ended
         judge.open = False
         self._selector.unregister(judge.channel)
-        self._tell_keeper({"kill": judge.number})
+        judge.clock = time.monotonic() + 1
 
     def _take(self, judge: _Judge, message: Any, put: Put) -> None:
         """Raises `ValueError` for anything but a report that is due."""
         if message == "ready":
             judge.ready = True
+            self._fruitless = 0
         elif isinstance(message, dict) and not judge.ready:
             raise self._not_ready(message["failed"])
         elif judge.chunk is None:
@@ -281,7 +288,6 @@ class Workers:
                 raise ValueError("a completion was reported twice")
             del judge.left[position]
             judge.clock = time.monotonic() + (self._allowance(judge) if judge.left else TAKE_OVER)
-            self._fruitless = 0
             put(judge.chunk.reward, (position, state, score, why, trace))
 
     # ------------------------------------------------------------------------------------------ failures
@@ -312,33 +318,51 @@ class Workers:
     def _end_overdue(self, queue: deque[Chunk], put: Put) -> None:
         now = time.monotonic()
         for judge in [judge for judge in self._judges.values() if judge.clock is not None and judge.clock <= now]:
-            assert judge.chunk is not None
-            chunk, left = judge.chunk, list(judge.left)
-            self._forget(judge)
-            if not left:
-                continue
-            if judge.each or len(left) == 1:
-                timeout = self._rewards[chunk.reward].timeout
-                put(chunk.reward, (left.pop(0), "timeout", None, f"no score within {timeout:g} s", ""))
-                queue.extend([Chunk(chunk.reward, left)] if left else [])
+            if not judge.open:
+                self._ended(judge, "its process closed the wire", queue, put)
             else:
-                queue.extend(Chunk(chunk.reward, [position]) for position in left)
+                self._forget(judge)
+                self._put_overdue(judge, queue, put)
+
+    def _put_overdue(self, judge: _Judge, queue: deque[Chunk], put: Put) -> None:
+        chunk, left = judge.chunk, list(judge.left)
+        if chunk is None or not left:
+            return
+        if judge.each or len(left) == 1:
+            timeout = self._rewards[chunk.reward].timeout
+            put(chunk.reward, (left.pop(0), "timeout", None, f"no score within {timeout:g} s", ""))
+            queue.extend([Chunk(chunk.reward, left)] if left else [])
+        else:
+            queue.extend(Chunk(chunk.reward, [position]) for position in left)
 
     def _ended(self, judge: _Judge, why: str, queue: deque[Chunk], put: Put, *, kill: bool = True) -> None:
         """A process is gone; whom it was judging is tried once more alone, because it may not be to blame."""
-        self._fruitless, self._last_cause = self._fruitless + 1, why
+        if not judge.ready:
+            self._fruitless, self._last_cause = self._fruitless + 1, why
         self._forget(judge, kill=kill)
         chunk, left = judge.chunk, list(judge.left)
         if chunk is None or not left:
             return
         if len(chunk.positions) == 1 and chunk.deaths:
             put(chunk.reward, (left[0], "infrastructure", None, why, ""))
-            self._fruitless = 0
         elif judge.each:
             queue.append(Chunk(chunk.reward, left[:1], deaths=1))
             queue.extend([Chunk(chunk.reward, left[1:])] if left[1:] else [])
         else:
             queue.extend(Chunk(chunk.reward, [position]) for position in left)
+
+
+def _job(chunk: Chunk, rollouts: Sequence[Rollout]) -> bytes:
+    """Raises `DataError` for a column that no other process can be given."""
+    try:
+        return pickle.dumps((chunk.reward, [rollouts[position] for position in chunk.positions]))
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise DataError(
+            "a row cannot be handed to the processes that judge",
+            where=f"columns {', '.join(rollouts[chunk.positions[0]].columns)}",
+            why=str(error),
+            fix="leave columns that are no plain values out of the rows",
+        ) from None
 
 
 def _report(message: Any, count: int) -> Report:
