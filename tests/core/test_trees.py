@@ -64,8 +64,14 @@ def test_padded_rows_score_the_same_targets():
 
 def test_units_are_counted():
     batch = Batch([tree([1], [2, -3], [4]), tree([], [5, 6])])
-    assert [batch.count(unit) for unit in ("token", "sequence", "pair")] == [3, 3, 1]
+    assert [batch.count(unit) for unit in ("token", "sequence", "pair", "prompt")] == [3, 3, 1, 2]
     assert batch.num_tokens == 6
+
+
+def test_what_is_not_trained_on_is_no_unit():
+    """Masked answers, an answer of one token that nothing predicts, and a prompt with nothing else."""
+    batch = Batch([tree([1], [2, -3], [-4]), tree([1], [-5], [-6]), tree([], [5])])
+    assert [batch.count(unit) for unit in ("token", "sequence", "prompt")] == [1, 1, 1]
 
 
 def test_columns_follow_their_trees():

@@ -115,12 +115,13 @@ class Batch:
     def count(self, unit: Unit) -> int:
         """How many units of a loss the batch holds.
 
-        A pair is a tree whose branches are compared, a prompt a tree of which something is trained on.
+        A sequence is a branch, a prompt a tree of which something is trained on; a pair is a tree whose branches are
+        compared.
         """
         if unit == "token":
             return sum(tree.num_scored for tree in self.trees)
         if unit == "sequence":
-            return sum(len(tree.branches) for tree in self.trees)
+            return sum(bool(tree.scored(branch).any()) for tree in self.trees for branch in tree.branches)
         if unit == "prompt":
             return sum(tree.num_scored > 0 for tree in self.trees)
         return sum(len(tree.branches) > 1 for tree in self.trees)
