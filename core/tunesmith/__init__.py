@@ -25,6 +25,7 @@ from tunesmith.components import (
     ParamGroup,
     Preset,
     Reward,
+    Role,
     Rollout,
     Row,
     RunInfo,
@@ -69,7 +70,7 @@ from tunesmith.functions import reward
 from tunesmith.hookspecs import hookimpl
 from tunesmith.inputs import Loss, PairLogps, PolicyLogps, RankedScores, ReferencedPairLogps, TokenLogps, UnpairedLogps
 from tunesmith.offline import OfflineMethod, ReferencedMethod
-from tunesmith.online import OnlineMethod
+from tunesmith.online import HasCritic, OnlineMethod
 
 __version__ = "0.1.0"
 
@@ -101,6 +102,7 @@ __all__ = [
     "Fault",
     "Generator",
     "GeneratorSession",
+    "HasCritic",
     "Judged",
     "Loss",
     "Message",
@@ -122,6 +124,7 @@ __all__ = [
     "ResourceError",
     "Reward",
     "RewardError",
+    "Role",
     "Rollout",
     "Row",
     "RunInfo",

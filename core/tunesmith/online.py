@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tunesmith.components import AnyGenerator, AnyReward, Method, Role, Sampling
+from tunesmith.components import AnyGenerator, AnyReward, Method, Role, Sampling, Settings
 from tunesmith.examples import Prompt
 from tunesmith.inputs import PolicyLogps
 from tunesmith.offline import HasReference
@@ -32,6 +31,20 @@ def _one_or_more(value: Any) -> Any:
 
 
 Rewards = Annotated[tuple[AnyReward, ...], BeforeValidator(_one_or_more)]
+
+
+class HasCritic(Settings):
+    """Settings of a method with a critic."""
+
+    critic: Literal["auto", "model", "adapter"] = "auto"
+    """The critic: a model of its own, or an adapter and a head on the policy's base. auto: an adapter where one is
+    trained, else a model."""
+    critic_model: str | None = None
+    """Model folder or hub name that the critic starts from, such as a reward model; by default the policy's."""
+    critic_lr_scale: float = Field(default=5.0, gt=0)
+    """Learning rate of the critic, as a multiple of the policy's."""
+    critic_warmup: int = Field(default=0, ge=0)
+    """Steps in which only the critic is trained."""
 
 
 class OnlineMethod(Method, Sampling, HasReference):
@@ -139,7 +152,6 @@ class OnlineMethod(Method, Sampling, HasReference):
         """Until as many groups as a step has prompts can be learned from (DAPO's dynamic sampling)."""
         return draws < self.max_draws and batch.totals["varied"] < batch.totals["prompts"] / draws
 
-    @abstractmethod
     def advantages(self, rewards: Tensor, groups: Groups, batch: Batch) -> Tensor:
         """By how much each answer is better than expected.
 
@@ -150,7 +162,11 @@ class OnlineMethod(Method, Sampling, HasReference):
 
         Returns:
             ``[R]``; answers without a reward are left out whatever stands there.
+
+        Raises:
+            NotImplementedError: a method must define this, or a `settle` of its own.
         """
+        raise NotImplementedError(f"{type(self).__name__} defines neither advantages() nor settle()")
 
     def settle(self, batch: Batch, ctx: Context) -> Batch:
         """Give every answer its advantage; leave out those, and whole groups, that there is nothing to learn from."""

@@ -8,7 +8,7 @@ import os
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError
@@ -78,14 +78,19 @@ def load_model(
     device: torch.device,
     dtype: torch.dtype,
     checkpoint: Path | None = None,
+    *,
+    head: Literal["lm", "score"] | None = None,
 ) -> nn.Module:
     """Load the policy (from ``checkpoint`` when a run goes on), put an adapter on it, freeze what is not trained.
+
+    ``head``: what the model puts out, where that is not what the method says of its policy.
 
     Raises:
         ResourceError: no such model, or no weights for a method that does not start from a config.
         ConfigError: the tokenizer has ids that the model has no row for.
     """
-    model = _base(settings, method, tokenizer, device, dtype, checkpoint)
+    score = (head or method.head) == "score"
+    model = _base(settings, method, tokenizer, device, dtype, checkpoint, score=score)
     if settings.quantize == "none":
         _own_memory(model, device)
     rows = model.get_input_embeddings().weight.shape[0]
@@ -98,7 +103,7 @@ def load_model(
         )
     switch_off_dropout(model)
     if settings.adapter != "none":
-        model = _adapted(model, settings, checkpoint, score=method.head == "score")
+        model = _adapted(model, settings, checkpoint, score=score)
     if settings.activation_checkpointing:
         _recompute_activations(model)
     return cast(nn.Module, model.train())
@@ -111,6 +116,8 @@ def _base(
     device: torch.device,
     dtype: torch.dtype,
     checkpoint: Path | None,
+    *,
+    score: bool,
 ) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -138,7 +145,7 @@ def _base(
     if settings.quantize != "none":
         options |= {"quantization_config": _quantization(settings, dtype), "device_map": {"": device}}
     family, new = AutoModelForCausalLM, set[str]()
-    if method.head == "score":
+    if score:
         family = AutoModelForSequenceClassification
         options |= {"num_labels": 1, "pad_token_id": tokenizer.pad_token_id}
         new = set() if checkpoint is not None and settings.adapter == "none" else {SCORE_HEAD}

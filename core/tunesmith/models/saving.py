@@ -24,5 +24,6 @@ def check_finite(module: nn.Module) -> None:
 def save_model(module: Any, tokenizer: Any, folder: Path) -> None:
     """Write weights in safetensors, config, tokenizer and chat template. Raises `DivergedError`, see `check_finite`."""
     check_finite(module)
-    module.save_pretrained(folder)
+    several = len(getattr(module, "peft_config", ())) > 1
+    module.save_pretrained(folder, **({"selected_adapters": [module.active_adapter]} if several else {}))
     tokenizer.save_pretrained(folder)

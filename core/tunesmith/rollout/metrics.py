@@ -12,7 +12,7 @@ STATES = ("abstained", "timeout", "error", "infrastructure")
 def rollout_metrics(samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Means over the completions of a step (lines of samples.jsonl); empty where there are none.
 
-    ``reward`` and ``reward_std`` (the mean over groups of the deviation within a group), ``frac_reward_zero_std``,
+    ``reward`` (as the rewards gave it, before a KL is taken off) and ``reward_std`` (the mean over groups of the deviation within a group; over all where groups are of one), ``frac_reward_zero_std``,
     ``pass_at_1`` and ``pass_at_k`` where rewards are 0 or 1, ``rewards/NAME/mean``, ``/std`` and the share of every
     state that is no score, ``completions/...`` lengths in tokens and the share that was cut off.
     """
@@ -20,6 +20,9 @@ def rollout_metrics(samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         return {}
     groups = list(_groups(samples).values())
     metrics = {**_totals(groups), **_lengths(samples)}
+    kls = [sample["kl"] for sample in samples if "kl" in sample]
+    if kls:
+        metrics["kl_per_answer"] = statistics.fmean(kls)
     for label in samples[0]["rewards"]:
         metrics |= _by_reward(label, samples)
     return metrics
@@ -43,15 +46,17 @@ def _totals(groups: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, float]:
     metrics = {"rewards/unscored": 1 - len(everything) / size}
     if not everything:
         return metrics
-    spread = [statistics.stdev(rewards) if len(rewards) > 1 else 0.0 for rewards in scored]
-    metrics |= {
-        "reward": statistics.fmean(everything),
-        "reward_std": statistics.fmean(spread),
-        "frac_reward_zero_std": sum(max(rewards) == min(rewards) for rewards in scored) / len(scored),
-    }
+    metrics["reward"] = statistics.fmean(everything)
+    compared = [rewards for rewards in scored if len(rewards) > 1]
+    if compared:
+        metrics["reward_std"] = statistics.fmean(map(statistics.stdev, compared))
+        metrics["frac_reward_zero_std"] = sum(max(rewards) == min(rewards) for rewards in compared) / len(compared)
+    elif len(everything) > 1:
+        metrics["reward_std"] = statistics.stdev(everything)
     if all(reward in (0.0, 1.0) for reward in everything):
         metrics["pass_at_1"] = metrics["reward"]
-        metrics["pass_at_k"] = sum(max(rewards) == 1.0 for rewards in scored) / len(scored)
+        if compared:
+            metrics["pass_at_k"] = sum(max(rewards) == 1.0 for rewards in scored) / len(scored)
     return metrics
 
 

@@ -26,6 +26,7 @@ from tunesmith.plugins import Registry
 from tunesmith.runfile import read_run_file
 from tunesmith.runner import checkpoint, records
 from tunesmith.runner.context import Context
+from tunesmith.runner.critics import critic_kind, make_critic
 from tunesmith.runner.evaluate import arranged
 from tunesmith.runner.loop import Trainer
 from tunesmith.runner.processes import Processes
@@ -188,6 +189,8 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
         raise ConfigError(f"batch_size {settings.batch_size} is less than the {processes.count} processes")
     check_exists(settings.model, "model")
     kind_of(method, settings)  # raises before anything is loaded
+    if "value" in method.active_roles():
+        critic_kind(method, settings)
     if idle := settings.without_effect():
         log.warning("%s: no effect without an adapter (--adapter lora)", ", ".join(idle))
     last = checkpoint.newest(output / CHECKPOINTS) if resume else None
@@ -210,20 +213,22 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
     reference = make_reference(
         method, settings, tokenizer, policy, dtype, processes, lambda: _all_trees(run, data), fresh=last is None
     )
-    context.models = Models(policy, reference)
+    critic = make_critic(method, settings, tokenizer, policy, dtype, device, last)
+    context.models = Models(policy, reference, critic)
     labels = [corpus.label for corpus in data.corpora]
     seed_everything(settings.seed)
     trainer = Trainer(run, registry, context, sampler, data.eval_sets, labels, processes, output)
-    if last is not None:
-        trainer.restore(last)
-    else:
-        method.started(context, _training_trees(data))
-    if processes.main:
-        _describe(run, data, policy, trainer, processes, output, registry)
-    with StopRequest() as stop, context.closing, _tracking(trainer), _counting_streams(data, processes, output):
+    with StopRequest() as stop, context.closing:
         method.opened(context)
-        trainer.fit(stop)
-        return trainer.finish()
+        if last is not None:
+            trainer.restore(last)
+        else:
+            method.started(context, _training_trees(data))
+        if processes.main:
+            _describe(run, data, policy, trainer, processes, output, registry)
+        with _tracking(trainer), _counting_streams(data, processes, output):
+            trainer.fit(stop)
+            return trainer.finish()
 
 
 @contextlib.contextmanager

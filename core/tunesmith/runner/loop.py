@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from tunesmith.models.saving import save_model
 from tunesmith.plugins import Registry
 from tunesmith.runner import checkpoint, records
 from tunesmith.runner.context import Context
+from tunesmith.runner.critics import CRITIC
 from tunesmith.runner.evaluate import evaluate
 from tunesmith.runner.optimizer import make_optimizer, set_rates
 from tunesmith.runner.pending import read_pending, write_pending
@@ -356,18 +357,21 @@ class Trainer:
             self._notify("tunesmith_checkpoint_saved", run=self.info, step=self.context.step, path=target)
 
     def _fill(self, folder: Path, pending: list[Batch]) -> None:
-        save_model(self.context.models.policy.module, self.context.tokenizer, folder)
+        self._save_models(folder, folder / CRITIC)
         checkpoint.save_state(folder / "trainer", self.optimizer, self._state())
         if pending:
             write_pending(folder / "trainer", pending)
+
+    def _save_models(self, folder: Path, critic: Path) -> None:
+        models = self.context.models
+        save_model(models.policy.module, self.context.tokenizer, folder)
+        if models.has_critic:
+            models.critic.save(critic, self.context.tokenizer)
 
     def finish(self) -> Path:
         """Write the final model folder."""
         target = self.output / "model"
         if self.processes.main:
-            save: Callable[[Path], None] = lambda folder: save_model(  # noqa: E731
-                self.context.models.policy.module, self.context.tokenizer, folder
-            )
-            checkpoint.write_folder(target, save)
+            checkpoint.write_folder(target, partial(self._save_models, critic=self.output / CRITIC))
         self.processes.wait()
         return target

@@ -116,6 +116,11 @@ class Scorer:
                 sums[rows] = sum_by(x.logps, x.branches, x.num_branches).view(-1, branches)
         return sums
 
+    def scored_states(self, batch: Batch) -> Tensor:
+        """``[S, H]`` hidden states that predict the scored tokens. Not on the stock path, which has none to give."""
+        assert self.path != "stock", "the stock path gives no hidden states"
+        return self._hidden(batch)[0]
+
     def _hidden(self, batch: Batch) -> tuple[Tensor, Layout | Padded]:
         """``[S, H]`` hidden states that predict the scored tokens; on the stock path ``[S]`` log-probabilities."""
         with self._precision():

@@ -45,6 +45,25 @@ class ScoreScorer(Scorer):
         head = self.language_model.score
         return torch.nn.functional.linear(states.float(), head.weight.float()).squeeze(-1)
 
+    def token_values(self, batch: Batch) -> Tensor:
+        """``[S]`` fp32: the score head on the hidden states that predict the scored tokens."""
+        with self._precision():
+            if self.path == "packed":
+                layout = pack(batch.trees, self.device)
+                states = self._backbone(
+                    input_ids=layout.input_ids, position_ids=layout.position_ids, **{attention.ARGUMENT: layout}
+                )[0].index_select(0, layout.source_S)
+            else:
+                padded = pad(batch.trees, self.pad_id, self.device)
+                rows = self._backbone(
+                    input_ids=padded.input_ids,
+                    attention_mask=padded.attention_mask,
+                    position_ids=padded.position_ids,
+                )
+                states = rows.flatten(0, 1).index_select(0, padded.source_S)
+        head = self.language_model.score
+        return torch.nn.functional.linear(states.float(), head.weight.float()).squeeze(-1)
+
     def stock_scores(self, batch: Batch) -> Tensor:
         """The same from the model's own forward, one branch at a time: what the other ways are held against."""
         scores = []
