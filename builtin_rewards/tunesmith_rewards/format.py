@@ -67,13 +67,14 @@ class Format(Reward):
     def _score(self, rollout: Rollout) -> float:
         text, prompt = rollout.text, _text_of(rollout.prompt)
         opened = self._opened(rollout, prompt)
-        if self._echo(_bare(self._without_tags(text)), prompt):
+        ends = [match.end() for match in re.finditer(rf"</(?:{'|'.join(self.thinking)})>", text)]
+        if self._echo(_bare(self._without_tags(text[: ends[-1]] if ends else text)), prompt):
             return 0.0
         for tag in self.thinking if opened is None else (opened,):
             body = text if opened is None else f"<{tag}>{text}"
             if not rollout.truncated and self._well_formed(body, tag, prompt):
                 return 1.0
-        return self._parts(text, opened) if self.partial else 0.0
+        return self._parts(text, opened, prompt) if self.partial else 0.0
 
     def _opened(self, rollout: Rollout, prompt: str) -> str | None:
         """The tag that the prompt has opened already."""
@@ -122,15 +123,18 @@ class Format(Reward):
         copied = len(reasoning) >= ECHO_LENGTH and reasoning in asked
         return copied or len(own) < self.min_thinking
 
-    def _parts(self, text: str, opened: str | None) -> float:
+    def _parts(self, text: str, opened: str | None, prompt: str) -> float:
         """0.2 for each part that is there once and in its place."""
-        marks, closings = self._marks(self.thinking, text), [f"</{tag}>" for tag in self.thinking]
-        closed = [mark for mark in marks if mark in closings]
-        starts = opened is not None or any(text.lstrip().startswith(f"<{tag}>") for tag in self.thinking)
+        marks = self._marks(self.thinking, text)
+        first = next((tag for tag in self.thinking if text.lstrip().startswith(f"<{tag}>")), None)
+        closings = [f"</{tag}>" for tag in self.thinking if (opened or first or tag) == tag]
+        closed = [mark for mark in marks if mark.lstrip("< ").startswith("/")]
+        starts = first is None if opened else first is not None
         once = starts and len(marks) - len(closed) == (opened is None)
-        after = text.partition(closed[0])[2] if len(closed) == 1 else ""
-        answered = len(_bare(self._without_tags(after))) >= self.min_answer
-        return (once + (len(closed) == 1) + (len(closed) == 1 and answered)) / 5
+        ends = len(closed) == 1 and closed[0] in closings
+        said = _bare(self._without_tags(text.partition(closed[0])[2])) if ends else ""
+        answered = ends and len(said) >= self.min_answer and not _repeats(said, prompt)
+        return (once + ends + answered) / 5
 
 
 def _text_of(prompt: str | Sequence[Mapping[str, Any]]) -> str:

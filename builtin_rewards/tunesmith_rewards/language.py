@@ -67,16 +67,14 @@ WORD = re.compile(
     "|".join(f"(?P<{name}>[{letters}]{'' if name in UNSPACED else '+'})" for name, letters in SCRIPTS.items())
     + rf"|(?P<{OTHER}>[^\W\d_]+)"
 )
-LEFT_OUT = re.compile(
-    r"`[^`\n]{1,2000}`"  # code
-    r"|\$\$[^$]{1,5000}\$\$|\$[^$\n]{1,2000}\$|\\\((?:[^\\]|\\(?!\))){0,2000}\\\)|\\\[(?:[^\\]|\\(?!\])){0,5000}\\\]"
-    r"|\\[A-Za-z]{1,40}"  # a LaTeX command
-    r"|<[^<>\n]{1,200}>"
-    r"|\b(?:https?|ftp)://\S{1,2000}|\bwww\.\S{1,2000}"
-)
+ENCLOSED = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$", "`": "`"}
+"""What opens and closes formulas and code; the last three within a line."""
+DELIMITER = re.compile(r"\$\$|\\[\[\]()]|[$`\n]")
+LEFT_OUT = re.compile(r"\\[A-Za-z]{1,40}|<[^<>\n]{1,200}>|\b(?:https?|ftp)://\S{1,2000}|\bwww\.\S{1,2000}")
+"""LaTeX commands, tags, addresses."""
 SENTENCE = re.compile(r"[^\n.!?\u3002\uff01\uff1f\u0964\u061f\u06d4]{1,2000}")
 ENOUGH = 40
-"""Letters from which a language can be told from others of the same script."""
+"""Letters from which a language can surely be told from others of the same script; of a line, half of them must do."""
 
 
 def _listed(value: Any) -> Any:
@@ -158,7 +156,30 @@ def prose(text: str) -> str:
             inside = not inside
         elif not inside:
             lines.append(line)
-    return LEFT_OUT.sub(" ", "\n".join(lines))
+    # a tag ends a passage, and what follows it may be in another language
+    return LEFT_OUT.sub(lambda f: "\n" if f[0][0] == "<" else " ", _without_formulas("\n".join(lines)))
+
+
+def _without_formulas(text: str) -> str:
+    """The text outside of formulas and inline code, found in one pass however they are nested or left open."""
+    marks = list(DELIMITER.finditer(text))
+    partners: list[int | None] = [None] * len(marks)
+    upcoming: dict[str, int] = {}
+    for index in range(len(marks) - 1, -1, -1):
+        mark = marks[index][0]
+        partner = upcoming.get(ENCLOSED.get(mark, ""))
+        within_line = mark in ("\\(", "$", "`")
+        if partner is not None and not (within_line and upcoming.get("\n", len(marks)) < partner):
+            partners[index] = partner
+        upcoming[mark] = index
+    kept, start, index = [], 0, 0
+    while index < len(marks):
+        partner = partners[index]
+        if partner is not None:
+            kept.append(text[start : marks[index].start()])
+            start, index = marks[partner].end(), partner
+        index += 1
+    return " ".join([*kept, text[start:]])
 
 
 def _segments(text: str) -> Iterator[dict[str, list[str]]]:
@@ -171,7 +192,8 @@ def _segments(text: str) -> Iterator[dict[str, list[str]]]:
             script = word.lastgroup or OTHER
             words.setdefault(script, []).append(word[0])
             letters[script] += len(word[0])
-        if max(letters.values(), default=0) >= enough:
+        ends = text[sentence.end() : sentence.end() + 2].lstrip(".!?")[:1] == "\n"
+        if max(letters.values(), default=0) >= (enough // 2 if ends else enough):
             yield words
             words, letters = {}, Counter()
     if words:

@@ -81,6 +81,8 @@ class Regex(Reward):
         if self.column is not None and (wanted is None or not str(wanted).strip()):
             return Fault("error", f"column {self.column!r} is empty; there is nothing to compare the group with")
         text = rollout.text if self.part == "whole" else after_thinking(rollout.text)
+        if text is None:
+            return 0.0
         compared = self.column is None
         for pattern in self.pattern:
             expression = _compiled(pattern, self._flags)

@@ -15,8 +15,11 @@ UNSPACED = (
     "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 """Scripts that put no space between words (Thai, Lao, Tibetan, Burmese, Khmer, kana, Han): a character is a word."""
-# Words and rows of signs are cut into pieces, so that one endless word is a loop of pieces.
-WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]{{1,16}}|[^\w\s]{{1,16}}")
+# An endless word or row of signs is cut into pieces, so that it is a loop of them.
+LETTER, SIGN = rf"[^\W{UNSPACED}]", r"[^\w\s]"
+WORD = re.compile(
+    rf"[{UNSPACED}]|{LETTER}{{1,24}}+(?!{LETTER})|{LETTER}{{1,4}}|{SIGN}{{1,24}}+(?!{SIGN})|{SIGN}{{1,4}}"
+)
 INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
                        "\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]")  # fmt: skip
 SENTENCE = re.compile(r"[\n\r.!?;\u2026\u3002\uff01\uff1f\u0964\u061f]+")
