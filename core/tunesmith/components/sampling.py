@@ -34,7 +34,7 @@ class Sampling(Settings):
     """Draw from this many most probable tokens; 0: from all."""
     min_p: float = Field(default=0.0, ge=0, lt=1)
     """Draw from tokens that have at least this share of the most probable one's probability."""
-    stop: tuple[str, ...] = ()
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Texts that end a completion; they stay in it."""
 
     @property
