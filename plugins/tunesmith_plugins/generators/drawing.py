@@ -49,14 +49,18 @@ def invert(weights: Tensor, chances: Tensor) -> Tensor:
         weights = F.pad(weights, (0, -weights.shape[1] % BLOCK))
     blocks = weights.view(len(weights), -1, BLOCK)
     upto = blocks.sum(2).double().cumsum_(1)
-    aim = chances[:, None] * upto[:, -1:]
+    aim = _below(chances[:, None] * upto[:, -1:], upto[:, -1:])
     block = torch.searchsorted(upto, aim, right=True)
-    block.clamp_(max=blocks.shape[1] - 1)
     inner = blocks.gather(1, block[:, :, None].expand(-1, 1, BLOCK)).squeeze(1).double().cumsum_(1)
     before = upto.gather(1, (block - 1).clamp_(min=0)).masked_fill_(block == 0, 0.0)
     # rounding of the two sums may leave more to go than the block has: then its last token of weight above 0
-    rest = torch.minimum(aim - before, torch.nextafter(inner[:, -1:], -torch.ones_like(aim)))
+    rest = _below(aim - before, inner[:, -1:])
     return (block * BLOCK + torch.searchsorted(inner, rest, right=True)).squeeze(1)
+
+
+def _below(values: Tensor, ends: Tensor) -> Tensor:
+    """The values, at most the last number before the end."""
+    return torch.minimum(values, torch.nextafter(ends, torch.zeros_like(ends)))
 
 
 def truncated(p: Tensor, sampling: Sampling) -> Tensor:

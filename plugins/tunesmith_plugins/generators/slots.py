@@ -8,6 +8,7 @@ its own position, so they may be of any length and may come and go.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,10 +109,8 @@ class Slots:
 
     def _cache(self, layer: int, streams: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         if layer not in self._caches:
-            # zeros: what is masked is still multiplied, and memory may hold NaN
             keys, values = (
-                torch.zeros(self.width, s.shape[1], self.longest, s.shape[3], dtype=s.dtype, device=s.device)
-                for s in streams
+                _zeros((self.width, s.shape[1], self.longest, s.shape[3]), s.dtype, s.device) for s in streams
             )
             self._caches[layer] = (keys, values)
         return self._caches[layer]
@@ -193,6 +192,16 @@ class Slots:
             mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
             self._masks[known] = None if even else mask[:, None, None]
         return self._masks[known]
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros, because what is masked is still multiplied, and fresh memory may hold NaN.
+
+    On a CPU of numpy's, which asks the system for zeroed pages: those that no sequence reaches are never touched.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
 
 
 def slot_attention(
