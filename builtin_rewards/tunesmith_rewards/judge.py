@@ -126,6 +126,11 @@ class Judge(Reward):
         """The column of the reference answer."""
         return (self.reference,) if self.reference is not None else ()
 
+    def samples(self) -> Iterable[Mapping[str, Any]]:
+        """A question with its answer; what it scores is the judge's to say."""
+        row = {"prompt": "Name the capital of Norway.", "completion": "The capital of Norway is Oslo."}
+        yield {**row, **({self.reference: "Oslo"} if self.reference is not None else {})}
+
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | Fault | None]:
         """Score every completion, several at the same time."""
         scores: list[float | Fault | None] = [None] * len(rollouts)

@@ -89,8 +89,14 @@ class Length(Reward):
             self.correct.warm()
 
     def samples(self) -> Iterable[Mapping[str, Any]]:
-        """The rows of the nested reward; the other shapes need no rows of their own."""
-        return self.correct.samples() if self.correct is not None else ()
+        """The rows of the nested reward, or a text of the right length; of tokens only a tokenizer knows."""
+        if self.correct is not None:
+            yield from self.correct.samples()
+        elif self.unit != "tokens":
+            wanted = self.target if isinstance(self.target, int) else 7
+            said = " ".join(["word"] * wanted) if self.unit == "words" else "x" * wanted
+            column = {self.target: wanted} if isinstance(self.target, str) else {}
+            yield {"prompt": "Say something.", "completion": said if self.shape == "target" else "", **column}
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | Fault | None]:
         """Score every completion; in the cosine shape, what the nested reward cannot judge is not judged here."""

@@ -12,6 +12,7 @@ import pytest
 
 from tunesmith import ConfigError, Fault, Rollout
 from tunesmith.config import build
+from tunesmith.rollout.panel import Panel
 from tunesmith_rewards.judge import as_data, harmless, parse_score
 
 KEY = "sk-secret-0123456789"
@@ -150,6 +151,26 @@ def test_rubric_reference_and_template_reach_the_judge(judge, tmp_path):
         assert list(judge(server.url, reference="gold").columns()) == ["gold"]
         fault = one(judge(server.url, reference="gold"), columns={"gold": None})
         assert fault.state == "error" and "'gold'" in fault.why
+
+
+def test_it_judges_in_a_process_of_its_own(judge, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+
+    def answer(body, number):
+        if "please fail" in body["messages"][1]["content"]:
+            return 400, b"no", {}
+        time.sleep(0.1)
+        return 200, '{"score": 6}', {}
+
+    with serving(answer) as server:
+        reward = judge(server.url, api_key_env="JUDGE_KEY", concurrency=12, on_error="mask")
+        with Panel([reward], max_infrastructure=0.5) as panel:
+            [verdicts] = panel.judge(
+                [Rollout(PROMPT, f"Oslo {i}") for i in range(11)] + [Rollout(PROMPT, "please fail")]
+            )
+        assert [verdict.score for verdict in verdicts] == [0.6] * 11 + [None]
+        assert verdicts[-1].state == "infrastructure" and "HTTP 400" in verdicts[-1].why
+        assert server.busiest > 4 and set(server.keys) == {f"Bearer {KEY}"}
 
 
 # ---------------------------------------------------------------------------------------------- failures

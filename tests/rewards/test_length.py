@@ -104,3 +104,14 @@ def test_the_nested_reward_brings_its_columns_and_rows_and_faults(make):
 def test_impossible_settings(make, settings, message):
     with pytest.raises(ConfigError, match=message):
         make(**settings)
+
+
+@pytest.mark.parametrize("unit", ["words", "characters"])
+@pytest.mark.parametrize(
+    "settings", [{"limit": 9}, {"shape": "target", "target": 30}, {"shape": "target", "target": "n"}]
+)
+def test_samples_are_of_the_right_length(make, unit, settings):
+    reward = make(unit=unit, **settings)
+    rows = list(reward.samples())
+    assert rows and set(reward.columns()) <= set(rows[0])
+    assert reward([Rollout(r["prompt"], r["completion"], r) for r in rows]) == [0.0] * len(rows)

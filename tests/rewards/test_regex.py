@@ -2,6 +2,7 @@ import pytest
 
 from tunesmith import ConfigError, Fault, Rollout
 from tunesmith.config import build
+from tunesmith.rollout.panel import Panel
 
 
 @pytest.fixture
@@ -89,6 +90,14 @@ def test_a_row_without_its_answer_is_an_error(score, value):
 def test_patterns_are_checked_before_anything_starts(registry, settings, message):
     with pytest.raises(ConfigError, match=message):
         build(registry, "reward", {"name": "regex", **settings})
+
+
+def test_a_pattern_that_backtracks_without_end_is_stopped(registry):
+    reward = build(registry, "reward", {"name": "regex", "pattern": "(a+)+$", "timeout": 0.5, "on_error": "mask"})
+    with Panel([reward], workers=1) as panel:
+        [verdicts] = panel.judge([Rollout("", "aaa"), Rollout("", "a" * 60 + "b"), Rollout("", "b")])
+    assert [verdict.state for verdict in verdicts] == ["score", "timeout", "score"]
+    assert [verdict.score for verdict in verdicts] == [1.0, None, 0.0]
 
 
 def test_the_column_is_asked_for(registry):
