@@ -83,9 +83,10 @@ def test_rows_follow_from_the_settings_alone() -> None:
         Arithmetic(num_rows=100, seed=1),
         Arithmetic(num_rows=100, digits=3),
         Arithmetic(num_rows=100, split="test"),
+        Arithmetic(num_rows=100, chat=True),
     ]
-    assert len({variant.fingerprint() for variant in variants}) == len({str(content(v)) for v in variants}) == 5
-    assert [variants[0].label(), variants[-1].label()] == ["arithmetic", "arithmetic-test"]
+    assert len({variant.fingerprint() for variant in variants}) == len({str(content(v)) for v in variants}) == 6
+    assert [variants[0].label(), variants[4].label()] == ["arithmetic", "arithmetic-test"]
 
 
 def test_more_problems_than_there_are_is_refused(registry: plugins.Registry) -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import AliasChoices, Field, model_validator
 
 from tunesmith import Row, Source
+from tunesmith_plugins.sources.generated import as_messages
 
 REVISION = 1
 """Grows when the same settings give other rows."""
@@ -34,6 +35,8 @@ class Arithmetic(Source):
     """Which part of all pairs of numbers to draw from: four fifths are for train, the rest for test."""
     seed: int = Field(default=0, ge=0)
     """Seed of the drawing."""
+    chat: bool = False
+    """Write prompt and completion as messages, so that the model's chat template is applied."""
 
     @model_validator(mode="after")
     def _enough_problems(self) -> Arithmetic:
@@ -64,11 +67,11 @@ class Arithmetic(Source):
                 "completion": f"{worked(a, sign, b)}\nAnswer: {answer}",
                 "answer": answer,
             }
-            yield Row(data, self.label(), len(seen))
+            yield Row(as_messages(data) if self.chat else data, self.label(), len(seen))
 
     def fingerprint(self) -> str:
         """A hash of the settings, from which the rows follow."""
-        settings = (REVISION, self.num_rows, self.digits, self.split, self.seed)
+        settings = (REVISION, self.num_rows, self.digits, self.split, self.seed, self.chat)
         return hashlib.sha256(repr(settings).encode()).hexdigest()
 
     def label(self) -> str:

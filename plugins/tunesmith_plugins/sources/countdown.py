@@ -63,7 +63,7 @@ class Countdown(GeneratedTasks):
             "fractions. End with a line that starts with 'Answer:' followed by the expression alone.\n"
         )
         columns = {"numbers": given, "target": target.value}
-        return Task([sorted(given), target.value], prompt, target.text, "\n".join(steps), columns)
+        return Task([sorted(given), target.value], prompt, target.text, work="\n".join(steps), columns=columns)
 
 
 def _combined(a: Term, operation: Operation, b: Term) -> Term | None:

@@ -38,9 +38,9 @@ class Task:
     key: Any
     prompt: str
     answer: str
-    work: str = ""
-    completion: str = ""
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    work: str = field(default="", kw_only=True)
+    completion: str = field(default="", kw_only=True)
+    columns: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
 
 class GeneratedTasks(Source):
