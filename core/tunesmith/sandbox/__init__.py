@@ -26,6 +26,7 @@ from tunesmith.sandbox.limits import (
     Python,
     Report,
 )
+from tunesmith.sandbox.plain import Pairs, Unordered
 from tunesmith.sandbox.pool import Sandbox
 from tunesmith.sandbox.probes import Probe, probes, strongest
 from tunesmith.sandbox.tiers import TIERS, Tier
@@ -37,12 +38,14 @@ __all__ = [
     "Ending",
     "Limits",
     "Outcome",
+    "Pairs",
     "Probe",
     "Program",
     "Python",
     "Report",
     "Sandbox",
     "Tier",
+    "Unordered",
     "probes",
     "strongest",
 ]

@@ -91,6 +91,9 @@ def start(tier: Tier, *, readable: Sequence[str], folder: str | None, writable: 
     plain = [python, "-I", "-S", "-X", "utf8", "-c", BOOT]
     if tier == "none":
         return Start(plain, folder or "/", uid, {"landlock": None})
+    closed = [path for path in readable if uid is not None and os.path.exists(path) and not users.may_enter(path)]
+    if closed:
+        raise PermissionError(f"programs of root run as nobody in this tier, and nobody can read {closed[0]}")
     paths = [*system_paths(), prefix, "/etc/ld.so.cache", *readable]
     may_write = [folder] if folder and writable else []
     shut = {
