@@ -35,6 +35,10 @@ class RewardModel(Reward):
                 return {"model": str(path)}
         return None
 
+    def warm(self) -> None:
+        """Load the model. Raises `ResourceError` for one without a trained score head."""
+        _loaded(self.model)
+
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         """Score every answer; the same whatever else is in the list."""
         import torch
