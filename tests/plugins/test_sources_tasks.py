@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith import ConfigError, Reward, Rollout, Source, plugins
+from tunesmith import ConfigError, ResourceError, Reward, Rollout, Source, plugins
 from tunesmith.config import build
 from tunesmith.data.detect import Taker, choose_format
 from tunesmith.examples import Completion, Conversation, Prompt
@@ -278,15 +278,32 @@ def test_reference_solutions_pass_their_tests_and_no_others_do(settings: dict[st
         return all(function(*test["args"]) == test["expected"] for test in row[column])
 
     for row, function in zip(rows, functions, strict=True):
-        assert len(row["tests"]) == 8 and len(row["visible_tests"]) == 2
-        assert all(passes(row, function, column) for column in ("tests", "visible_tests"))
-        hidden = [f"solve({test['args'][0]!r}) == " for test in row["tests"]]
+        assert len(row["hidden_tests"]) == 8 and len(row["tests"]) == 2
+        assert all(passes(row, function, column) for column in ("tests", "hidden_tests"))
+        hidden = [f"solve({test['args'][0]!r}) == " for test in row["hidden_tests"]]
         assert not any(line in row["prompt"] for line in hidden)
-        for test in row["visible_tests"]:
+        for test in row["tests"]:
             assert f"solve({test['args'][0]!r}) == {test['expected']!r}" in row["prompt"]
-        constant = row["tests"][0]["expected"]
-        assert not passes(row, lambda x, constant=constant: constant, "tests")
-        assert "sequence" in row["prompt"] or not passes(row, lambda x: x, "tests")
+        constant = row["hidden_tests"][0]["expected"]
+        assert not passes(row, lambda x, constant=constant: constant, "hidden_tests")
+        assert "sequence" in row["prompt"] or not passes(row, lambda x: x, "hidden_tests")
+
+
+def test_the_reward_code_takes_the_reference_and_no_table_of_the_visible_tests(registry: plugins.Registry) -> None:
+    reward = build(registry, "reward", "code")
+    assert isinstance(reward, Reward)
+    try:
+        reward.warm()
+    except ResourceError as error:
+        pytest.skip(f"no sandbox here: {error}")
+    rows = content(CodeTasks(num_rows=6))
+    assert reward([Rollout(row["prompt"], row["completion"], row) for row in rows]) == [1.0] * 6
+    tables = []
+    for row in rows:
+        known = "\n".join(f"    if x == {t['args'][0]!r}:\n        return {t['expected']!r}" for t in row["tests"])
+        tables.append(Rollout(row["prompt"], f"```python\ndef solve(x):\n{known}\n```", row))
+    assert reward(tables) == [0.0] * 6
+    assert reward([Rollout(row["prompt"], row["prompt"], row) for row in rows]) == [0.0] * 6
 
 
 # ---------------------------------------------------------------------------------------------- difficulty

@@ -19,8 +19,8 @@ TAKES = {"lists": "a list of whole numbers", "text": "a text of lower-case lette
 class CodeTasks(GeneratedTasks):
     """Python functions to write from a description, with visible and hidden tests; the reward `code` runs them.
 
-    The hidden tests (column tests) are not in the prompt. Which part a task belongs to follows from its steps, whatever
-    its tests are.
+    The tests of the column hidden_tests are not in the prompt. Which part a task belongs to follows from its steps,
+    whatever its tests are.
     """
 
     name: ClassVar[str] = "code-tasks"
@@ -30,9 +30,9 @@ class CodeTasks(GeneratedTasks):
     steps: int = Field(default=2, ge=1, le=8)
     """Steps before the last one; of a sequence, how many terms before it each term follows from (3 at most)."""
     visible: int = Field(default=2, ge=1, le=10)
-    """Tests that the prompt shows, also in the column visible_tests."""
+    """Tests that the prompt shows (column tests)."""
     hidden: int = Field(default=8, ge=3, le=100)
-    """Tests that the prompt does not show."""
+    """Tests that the prompt does not show (column hidden_tests)."""
 
     @field_validator("kinds")
     @classmethod
@@ -50,7 +50,8 @@ class CodeTasks(GeneratedTasks):
         if results is None or not _telling(kind, steps, inputs[self.visible :], results[self.visible :]):
             return None
         tests = [
-            {"fn": FUNCTION, "args": [value], "expected": result} for value, result in zip(inputs, results, strict=True)
+            {"call": FUNCTION, "args": [value], "expected": result}
+            for value, result in zip(inputs, results, strict=True)
         ]
         shown = "\n".join(f"{FUNCTION}({test['args'][0]!r}) == {test['expected']!r}" for test in tests[: self.visible])
         asked = steps[0].words if kind == "sequences" else "\n".join(f"{i}. {s.words}" for i, s in enumerate(steps, 1))
@@ -60,7 +61,7 @@ class CodeTasks(GeneratedTasks):
             f"Examples:\n{shown}\nEnd with the function in one block of Python code (```python).\n"
         )
         code = _source(steps)
-        columns = {"tests": tests[self.visible :], "visible_tests": tests[: self.visible]}
+        columns = {"tests": tests[: self.visible], "hidden_tests": tests[self.visible :]}
         completion = f"```python\n{code}```"
         return Task([kind, [step.line for step in steps]], prompt, code, completion=completion, columns=columns)
 
