@@ -12,9 +12,10 @@ STATES = ("abstained", "timeout", "error", "infrastructure")
 def rollout_metrics(samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Means over the completions of a step (lines of samples.jsonl); empty where there are none.
 
-    ``reward`` (as the rewards gave it, before a KL is taken off) and ``reward_std`` (the mean over groups of the deviation within a group; over all where groups are of one), ``frac_reward_zero_std``,
-    ``pass_at_1`` and ``pass_at_k`` where rewards are 0 or 1, ``rewards/NAME/mean``, ``/std`` and the share of every
-    state that is no score, ``completions/...`` lengths in tokens and the share that was cut off.
+    ``reward`` is as the rewards gave it, before a KL is taken off; ``reward_std`` the mean over groups of the deviation
+    within a group (over all where groups are of one); ``frac_reward_zero_std`` the share of groups without any;
+    ``pass_at_1`` and ``pass_at_k`` where rewards are 0 or 1; ``rewards/NAME/mean``, ``/std`` and the share of every
+    state that is no score; ``completions/...`` lengths in tokens and the share that was cut off.
     """
     if not samples:
         return {}

@@ -27,6 +27,8 @@ class Context:
         metrics: what the last step reported.
         samples: what was written down of the completions that were sampled for it, on all processes.
         seed: of the run.
+        rank: number of this process; 0 is the main one.
+        processes: how many there are.
         output: folder of the run.
         services: what `Method.opened` opened, by name.
         closing: closes them when the run ends.
@@ -41,6 +43,8 @@ class Context:
     metrics: dict[str, float] = field(default_factory=dict)
     samples: Sequence[Mapping[str, Any]] = ()
     seed: int = 0
+    rank: int = 0
+    processes: int = 1
     output: Path | None = None
     services: dict[str, Any] = field(default_factory=dict)
     closing: ExitStack = field(default_factory=ExitStack)

@@ -205,7 +205,15 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
     family = ScoreScorer if method.head == "score" else Scorer
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     policy = family(module, pad_id=pad_id, autocast=dtype == torch.bfloat16)
-    context = Context(Models(policy), tokenizer, sampler.total_steps, seed=settings.seed, output=output)
+    context = Context(
+        Models(policy),
+        tokenizer,
+        sampler.total_steps,
+        seed=settings.seed,
+        rank=processes.rank,
+        processes=processes.count,
+        output=output,
+    )
     policy.module = method.prepare(policy.module, context)
     policy.micro_tokens = settings.micro_tokens
     choose(policy)
