@@ -99,16 +99,19 @@ class Judge(Reward):
     """Seconds that judging one completion may take, with all attempts."""
     max_chars: int = Field(default=40_000, ge=100)
     """A longer completion is cut there, and the judge is told."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """The most tokens of a reply; by default the endpoint's own. A judge that reasons needs many."""
-    temperature: float = Field(default=0.0, ge=0)
-    """Sampling temperature of the judge."""
+    temperature: float | None = Field(default=0.0, ge=0)
+    """Sampling temperature of the judge; null leaves it to the endpoint, as some models demand."""
+    options: dict[str, Any] = {}
+    """Further fields of the request, such as {max_tokens: 2000} or what the endpoint needs to force JSON."""
 
     @model_validator(mode="after")
     def _valid(self) -> Self:
         check_address(self.base_url)
         if self.min_score >= self.max_score:
             raise ValueError(f"min_score ({self.min_score:g}) must be below max_score ({self.max_score:g})")
+        own = sorted({"model", "messages", "temperature", "stream", "n"} & set(self.options))
+        if own:
+            raise ValueError(f"options must not hold {', '.join(own)}: these fields are the reward's own")
         if self.api_key_env is not None:
             _key(self.api_key_env)
         if self.template is not None:
@@ -185,9 +188,9 @@ class Judge(Reward):
 
     def _ask(self, messages: Sequence[Mapping[str, str]], deadline: float) -> str | Fault:
         """The judge's reply, after as many attempts as there are and time allows."""
-        body: dict[str, Any] = {"model": self.model, "messages": messages, "temperature": self.temperature}
-        if self.max_tokens is not None:
-            body["max_tokens"] = self.max_tokens
+        body: dict[str, Any] = {"model": self.model, "messages": messages, **self.options}
+        if self.temperature is not None:
+            body["temperature"] = self.temperature
         why, attempt = "there was no time to ask", 0
         for attempt in range(self.retries + 1):
             left = deadline - time.monotonic()

@@ -137,7 +137,7 @@ class Length(Reward):
             wanted = value
         if rollout.truncated:
             return -1.0
-        return -min(1.0, max(0.0, abs(length - wanted) - self.tolerance) / wanted)
+        return 0.0 - min(1.0, max(0.0, abs(length - wanted) - self.tolerance) / wanted)
 
     def _cosine(self, length: int, score: float | Fault | None, truncated: bool) -> float | Fault | None:
         if score is None or isinstance(score, Fault):

@@ -57,7 +57,7 @@ class Repetition(Reward):
             text = INVISIBLE.sub("", rollout.text.lower())
             units = WORD.findall(text) if self.unit == "words" else [c for c in text if not c.isspace()]
             share = max(repeated(units, self.ngram), self._loops(text))
-        return self.max_penalty * max(0.0, share - self.allowed) / (1 - self.allowed)
+        return 0.0 + self.max_penalty * max(0.0, share - self.allowed) / (1 - self.allowed)  # 0.0 + keeps -0.0 away
 
     def _loops(self, text: str) -> float:
         """Share of sentences and lines that were said before, those left out that are shorter than an n-gram."""

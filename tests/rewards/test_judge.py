@@ -103,6 +103,8 @@ def test_a_score_is_scaled_to_the_unit_interval(judge):
         assert set(server.paths) == {"/v1/chat/completions"}
         assert server.keys == [None, None, None]
         assert server.asked[0]["model"] == "m" and server.asked[0]["temperature"] == 0
+        one(judge(server.url, temperature=None, options={"max_tokens": 99}))
+        assert server.asked[-1]["max_tokens"] == 99 and "temperature" not in server.asked[-1]
     with serving(says('{"score": 2}')) as server:
         assert one(judge(server.url, min_score=1, max_score=5)) == 0.25
 
@@ -409,6 +411,7 @@ def test_the_key_comes_from_the_environment_and_shows_up_nowhere(judge, monkeypa
         ({"min_score": 5, "max_score": 5}, "must be below"),
         ({"template": "/no/such/file"}, "cannot be read"),
         ({"api_key_env": "sk-not a name"}, "pattern"),
+        ({"options": {"n": 2, "messages": []}}, "must not hold messages, n"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(judge, settings, message):

@@ -29,6 +29,7 @@ def test_the_share_of_repeated_sequences():
 def test_ordinary_text_costs_next_to_nothing(score):
     assert score("") == score("Yes.") == score(PROSE) == 0.0
     assert score(PROSE.replace(". ", ".\n\n")) == 0.0
+    assert str(score(PROSE)) == "0.0"  # -0.0 would look like a penalty
     numbers = " ".join(map(str, range(500)))
     assert score(numbers) == 0.0
 
