@@ -101,7 +101,7 @@ class Judge(Reward):
     """A longer completion is cut there, and the judge is told."""
     temperature: float | None = Field(default=0.0, ge=0)
     """Sampling temperature of the judge; null leaves it to the endpoint, as some models demand."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
     """Further fields of the request, such as {max_tokens: 2000} or what the endpoint needs to force JSON."""
 
     @model_validator(mode="after")
