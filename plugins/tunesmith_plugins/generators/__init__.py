@@ -30,7 +30,25 @@ class Native(Generator):
         return NativeSession(policy, tokenizer, stop_ids, self.batch_size, self.max_batch_tokens)
 
 
+class TransformersCB(Generator):
+    """transformers' continuous batching: a paged cache, flash attention and CUDA graphs where they are to be had.
+
+    A seed repeats a whole call, not a single sample: all of a call's tokens are drawn from one random state. It runs in
+    the dtype of the weights, without autocast, and a stop string is looked for only when a completion is done.
+    """
+
+    name: ClassVar[str] = "transformers-cb"
+    max_batch_tokens: int = Field(default=65_536, ge=1)
+    """Tokens that the paged cache holds."""
+
+    def open(self, policy: Scorer, tokenizer: Any, stop_ids: Collection[int]) -> GeneratorSession:
+        """Sample a little, to see that it works for the model."""
+        from tunesmith_plugins.generators.continuous import ContinuousSession
+
+        return ContinuousSession(policy, tokenizer, stop_ids, self.max_batch_tokens)
+
+
 @tunesmith.hookimpl
 def tunesmith_register_generators() -> list[type[Generator]]:
     """Register the built-in engines."""
-    return [Native]
+    return [Native, TransformersCB]

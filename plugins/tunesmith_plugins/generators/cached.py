@@ -8,17 +8,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from tunesmith.scoring.scorer import Scorer
-from tunesmith_plugins.generators.slots import NAME as SLOTS
+from tunesmith_plugins.generators.model import Ids, stock_attention
 
 WORTH_COPYING = 7 / 8
 """Rows are dropped from the cache, which copies it, when at most this share of them still grows."""
@@ -50,22 +49,11 @@ class Cached:
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self._name = next((name for name in CACHE_NAMES if name in accepted), CACHE_NAMES[0])
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """The model runs as it is, unless its attention is one that needs a layout."""
-        model = self.policy.language_model
-        before = model.config._attn_implementation
-        stock = "sdpa" if model._supports_sdpa else "eager"
-        ours = before.startswith(SLOTS.partition("_")[0])
-        if ours:
-            model.set_attn_implementation(stock)
-        try:
-            yield
-        finally:
-            if ours:
-                model.set_attn_implementation(before)
+    def running(self) -> contextlib.AbstractContextManager[None]:
+        """The model runs as it is, but for an attention that needs a layout."""
+        return stock_attention(self.policy)
 
-    def prefill(self, prompts: Sequence[npt.NDArray[np.int32]]) -> list[Prefix]:
+    def prefill(self, prompts: Sequence[Ids]) -> list[Prefix]:
         """Run prompts of one length."""
         ids = torch.from_numpy(np.stack(prompts).astype(np.int64)).to(self.policy.device)
         logits, cache = self._run(ids, None)

@@ -6,25 +6,22 @@ import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tunesmith import DataError, ResourceError, Sample, Sampling
+from tunesmith import ResourceError, Sample, Sampling
 from tunesmith.scoring.scorer import Scorer
 from tunesmith_plugins.generators import cached, slots
 from tunesmith_plugins.generators.drawing import draw, uniforms
-from tunesmith_plugins.generators.model import longest_allowed, ready
-from tunesmith_plugins.generators.stops import StopStrings
+from tunesmith_plugins.generators.model import Ids, longest_of, ready
+from tunesmith_plugins.generators.stops import Stop, StopStrings
 
 log = logging.getLogger(__name__)
-Ids = npt.NDArray[np.int32]
 Cache = slots.Slots | cached.Cached
 Prefix = slots.Prefix | cached.Prefix
-Stop = Literal["eos", "stop", "length"]
 STRIDE_ON_DEVICE = 8
 """Tokens drawn on an accelerator before the host looks at them: each look waits for the device."""
 REFILL = 4
@@ -79,7 +76,7 @@ class NativeSession:
             DataError: a prompt without tokens, or one that leaves no room for the completion.
             ResourceError: one completion alone is too much for the memory.
         """
-        longest = self._check(prompts, sampling)
+        longest = longest_of(self.policy, prompts, sampling)
         waiting: dict[bytes, tuple[Ids, list[Growing]]] = {}
         everything: list[list[Growing]] = []
         for i, (prompt, its_seeds) in enumerate(zip(prompts, seeds, strict=True)):
@@ -112,24 +109,6 @@ class NativeSession:
 
     def close(self) -> None:
         """Nothing is kept between calls."""
-
-    def _check(self, prompts: Sequence[Ids], sampling: Sampling) -> int:
-        """Tokens of the longest sequence."""
-        if any(len(prompt) == 0 for prompt in prompts):
-            raise DataError(
-                "a prompt has no tokens",
-                why="there is nothing to predict the first token from",
-                fix="drop empty prompts",
-            )
-        longest = max(map(len, prompts), default=0) + sampling.max_new_tokens
-        limit = longest_allowed(self.policy)
-        if limit is not None and prompts and longest > limit:
-            raise DataError(
-                f"a prompt of {longest - sampling.max_new_tokens} tokens leaves no room for {sampling.max_new_tokens}",
-                why=f"the model has {limit} positions (max_position_embeddings)",
-                fix="set a smaller max_new_tokens, or leave out longer prompts",
-            )
-        return longest
 
     def _sample(
         self,

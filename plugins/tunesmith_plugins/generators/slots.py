@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from tunesmith.scoring import attention
 from tunesmith.scoring.layout import Layout, Segment
 from tunesmith.scoring.scorer import Scorer
-from tunesmith_plugins.generators.model import head_logits
+from tunesmith_plugins.generators.model import Ids, head_logits
 
 NAME = "tunesmith_slots"
 ARGUMENT = "slots"
@@ -77,7 +76,7 @@ class Slots:
             model.set_attn_implementation(before)
 
     # ------------------------------------------------------------------------------------------ prompts
-    def prefill(self, prompts: Sequence[npt.NDArray[np.int32]]) -> list[Prefix]:
+    def prefill(self, prompts: Sequence[Ids]) -> list[Prefix]:
         """Run prompts, one behind the other."""
         sizes = [len(prompt) for prompt in prompts]
         device = self.policy.device

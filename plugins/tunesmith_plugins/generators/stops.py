@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+Stop = Literal["eos", "stop", "length"]
 
 BROKEN = "\ufffd"
 """What a tokenizer puts for bytes that are no whole character."""
@@ -44,3 +46,13 @@ class StopStrings:
     def _text(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
+
+
+def cut(ids: Sequence[int], stop_ids: Collection[int], stops: StopStrings) -> tuple[int, Stop]:
+    """How many tokens of a completion count, and why it ended, for engines that do not say or go on for too long."""
+    for count in range(1, len(ids) + 1):
+        if ids[count - 1] in stop_ids:
+            return count, "eos"
+        if stops.ended(ids[:count]):
+            return count, "stop"
+    return len(ids), "length"

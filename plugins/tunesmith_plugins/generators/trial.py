@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from tunesmith import ConfigError, Sampling
+from tunesmith import ConfigError, Sample, Sampling
 from tunesmith.data.trees import Batch, Branch, Tree
 from tunesmith.scoring.probe import LONGEST_PROBE, TOLERANCE
 from tunesmith.scoring.scorer import Scorer
 from tunesmith_plugins.generators import native
 from tunesmith_plugins.generators.cached import Cached
-from tunesmith_plugins.generators.model import longest_allowed, ready
+from tunesmith_plugins.generators.model import Ids, longest_allowed, ready
 from tunesmith_plugins.generators.slots import Slots
 from tunesmith_plugins.generators.stops import StopStrings
 
@@ -49,7 +49,7 @@ def choose(policy: Scorer) -> type[native.Cache]:
     return cache
 
 
-def _prompts(policy: Scorer) -> list[npt.NDArray[np.int32]]:
+def trial_prompts(policy: Scorer) -> list[Ids]:
     """Two short prompts of different length, and one that outgrows a sliding window while it is completed."""
     config = policy.language_model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or 0
@@ -62,7 +62,7 @@ def _prompts(policy: Scorer) -> list[npt.NDArray[np.int32]]:
 def _try(policy: Scorer, cache_type: type[native.Cache]) -> str | None:
     """Why a cache is not exact for this model, or `None`."""
     sampling = Sampling(max_new_tokens=NEW_TOKENS, temperature=1.0)
-    prompts = _prompts(policy)
+    prompts = trial_prompts(policy)
     jobs = [(prompt, [native.Growing(i, j, 2 * i + j) for j in range(2)]) for i, prompt in enumerate(prompts)]
     cache = cache_type(policy, 4, max(map(len, prompts)) + NEW_TOKENS)
     try:
@@ -73,12 +73,17 @@ def _try(policy: Scorer, cache_type: type[native.Cache]) -> str | None:
         return str(error)
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
-    trees = [Tree(prompts[g.prompt], (Branch(s.ids, np.ones(len(s.ids), dtype=np.bool_)),)) for g, s in samples]
-    found = torch.from_numpy(np.concatenate([s.logps for _, s in samples]))
-    wanted = policy.token_logps(Batch(trees)).logps.cpu()
-    difference = (found - wanted).abs().max().item()
+    drawn = [(prompts[growing.prompt], sample) for growing, sample in samples]
     precision: Any = torch.bfloat16 if policy.autocast else next(policy.module.parameters()).dtype
     tolerance = TOLERANCE.get(precision, 1e-3)
-    if not difference <= tolerance:
-        return f"log-probabilities differ by {difference:.1e} from those without a cache (at most {tolerance:.0e})"
+    gap = largest_gap(policy, drawn)
+    if not gap <= tolerance:
+        return f"log-probabilities differ by {gap:.1e} from those without a cache (at most {tolerance:.0e})"
     return None
+
+
+def largest_gap(policy: Scorer, samples: Sequence[tuple[Ids, Sample]]) -> float:
+    """Largest difference between the log-probabilities of samples, at temperature 1, and what the trainer says."""
+    trees = [Tree(prompt, (Branch(s.ids, np.ones(len(s.ids), dtype=np.bool_)),)) for prompt, s in samples]
+    found = torch.from_numpy(np.concatenate([sample.logps for _, sample in samples]))
+    return (found - policy.token_logps(Batch(trees)).logps.cpu()).abs().max().item()
