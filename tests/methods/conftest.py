@@ -1,9 +1,14 @@
 """Answers, in pairs and sampled, for the tests of losses."""
 
+from dataclasses import dataclass
+from itertools import product
+
 import pytest
 import torch
+from torch import Tensor
 
 from tunesmith import PolicyLogps, ReferencedPairLogps
+from tunesmith.numerics import grouped, sum_by
 
 
 def random_pairs(num=7, seed=0, dtype=torch.float64, **given) -> ReferencedPairLogps:
@@ -93,3 +98,133 @@ def random_answers(
 def answers():
     """``answers(sizes, trees, seed, dtype, **columns)``: random sampled answers, with these columns put in."""
     return random_answers
+
+
+# ------------------------------------------------------------------------------------------------ enumeration
+@dataclass
+class Drawn:
+    """Every group of G answers: N trees with G branches each.
+
+    Attributes:
+        answers: ``[R]`` index of the answer.
+        rows: ``[S]`` index of the token among the tokens of all answers.
+        chances: ``[N]`` probability of the group under whoever samples.
+    """
+
+    answers: Tensor
+    rows: Tensor
+    branches: Tensor
+    trees: Tensor
+    chances: Tensor
+
+    def units(self, unit):
+        """``[N]`` fp64: the units of each group, by which its loss is divided."""
+        counted = {
+            "sequence": self.trees,
+            "token": self.trees[self.branches],
+            "prompt": torch.arange(len(self.chances)),
+        }
+        return torch.bincount(counted[unit]).double()
+
+
+@dataclass
+class World:
+    """All answers: their tokens as places in the flat table of logits, the answer of each token, and rewards."""
+
+    states: list[int]
+    tokens: list[int]
+    owners: Tensor
+    lengths: Tensor
+    rewards: Tensor
+    num_states: int
+
+    def logits(self, seed):
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(self.num_states, 3, generator=generator, dtype=torch.float64).requires_grad_()
+
+    def logps(self, logits):
+        """``[S]`` of the tokens of all answers."""
+        return logits.log_softmax(-1)[self.states, self.tokens]
+
+    def sequences(self, logits):
+        """``[Y]`` log-probabilities of all answers."""
+        return sum_by(self.logps(logits), self.owners, len(self.rewards))
+
+    def objective(self, logits):
+        """The expected reward."""
+        return (self.sequences(logits).exp() * self.rewards).sum()
+
+    def kl(self, logits, reference):
+        """KL(policy || reference) of whole answers."""
+        lp = self.sequences(logits)
+        return (lp.exp() * (lp - self.sequences(reference))).sum()
+
+    def true_gradient(self, logits):
+        """Of the expected reward."""
+        return torch.autograd.grad(self.objective(logits), logits)[0]
+
+    def draw(self, sampler, size):
+        """All groups of ``size`` answers and how likely the table ``sampler`` makes them."""
+        groups = torch.tensor(list(product(range(len(self.rewards)), repeat=size)))
+        answers = groups.flatten()
+        starts = self.lengths.cumsum(0) - self.lengths
+        rows = torch.cat([torch.arange(starts[a], starts[a] + self.lengths[a]) for a in answers])
+        branches = torch.arange(len(answers)).repeat_interleave(self.lengths[answers])
+        chances = self.sequences(sampler).detach()[groups].sum(1).exp()
+        return Drawn(answers, rows, branches, torch.arange(len(groups)).repeat_interleave(size), chances)
+
+    def expected_gradient(self, objective, logits, advantages, *, drawn_by=None, size=1, **given):
+        """Expected gradient of the loss, less its sign; ``advantages(rewards_R, groups, drawn)`` gives ``[R]``."""
+        drawn = self.draw(logits if drawn_by is None else drawn_by, size)
+        groups = grouped(drawn.trees, len(drawn.chances))
+        weights = (drawn.chances / drawn.units(objective.unit))[drawn.trees]
+        values = advantages(self.rewards[drawn.answers], groups, drawn) * weights
+        columns = {name: self.logps(table).detach()[drawn.rows] for name, table in given.items()}
+        x = PolicyLogps(
+            self.logps(logits)[drawn.rows],
+            drawn.branches,
+            len(drawn.answers),
+            advantages=values[drawn.branches],
+            trees=drawn.trees,
+            longest=3,
+            **columns,
+        )
+        return -torch.autograd.grad(objective(x).total, logits)[0]
+
+
+def make_world(steps, seed=0):
+    """All answers of at most so many tokens: token 0 ends an answer, and so does the last step."""
+    answers, prefixes = [], {(): 0}
+    stack = [()]
+    while stack:
+        prefix = stack.pop()
+        for token in range(3):
+            answer = (*prefix, token)
+            if token == 0 or len(answer) == steps:
+                answers.append(answer)
+            else:
+                prefixes[answer] = len(prefixes)
+                stack.append(answer)
+    pairs = [(prefixes[answer[:t]], answer[t]) for answer in answers for t in range(len(answer))]
+    lengths = torch.tensor([len(answer) for answer in answers])
+    rewards = torch.randn(len(answers), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    owners = torch.arange(len(answers)).repeat_interleave(lengths)
+    return World([s for s, _ in pairs], [t for _, t in pairs], owners, lengths, rewards, len(prefixes))
+
+
+@pytest.fixture
+def bandit():
+    """Three answers of one token."""
+    return make_world(1)
+
+
+@pytest.fixture
+def language():
+    """15 answers of one to three tokens."""
+    return make_world(3)
+
+
+@pytest.fixture(params=["bandit", "language"])
+def place(request):
+    """Each of them."""
+    return request.getfixturevalue(request.param)

@@ -5,12 +5,8 @@ The policy is a table of logits over three tokens in every state. Token 0 ends t
 the group's probability, so one call of an objective gives the expected gradient.
 """
 
-from dataclasses import dataclass
-from itertools import product
-
 import pytest
 import torch
-from torch import Tensor
 
 from tunesmith import PolicyLogps
 from tunesmith.numerics import (
@@ -20,129 +16,13 @@ from tunesmith.numerics import (
     kl_estimate,
     leave_one_out_advantages,
     length_weighted_advantages,
-    sum_by,
     token_rewards,
 )
 from tunesmith_methods.objectives.policy import GRPO, PPO, RLOO
 
-ARMS = 3
 EXACT = 1e-15
 """fp64 rounding of gradients of size 0.1."""
 SUM = GRPO(aggregation="sum")
-
-
-@dataclass
-class World:
-    """All answers: their tokens as places in the flat table of logits, the answer of each token, and rewards."""
-
-    states: list[int]
-    tokens: list[int]
-    owners: Tensor
-    lengths: Tensor
-    rewards: Tensor
-    num_states: int
-
-    def logits(self, seed):
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randn(self.num_states, ARMS, generator=generator, dtype=torch.float64).requires_grad_()
-
-    def logps(self, logits):
-        """``[S]`` of the tokens of all answers."""
-        return logits.log_softmax(-1)[self.states, self.tokens]
-
-    def sequences(self, logits):
-        """``[Y]`` log-probabilities of all answers."""
-        return sum_by(self.logps(logits), self.owners, len(self.rewards))
-
-    def objective(self, logits):
-        """The expected reward."""
-        return (self.sequences(logits).exp() * self.rewards).sum()
-
-    def kl(self, logits, reference):
-        """KL(policy || reference) of whole answers."""
-        lp = self.sequences(logits)
-        return (lp.exp() * (lp - self.sequences(reference))).sum()
-
-
-def world(steps, seed=0):
-    answers, prefixes = [], {(): 0}
-    stack = [()]
-    while stack:
-        prefix = stack.pop()
-        for token in range(ARMS):
-            answer = (*prefix, token)
-            if token == 0 or len(answer) == steps:
-                answers.append(answer)
-            else:
-                prefixes[answer] = len(prefixes)
-                stack.append(answer)
-    pairs = [(prefixes[answer[:t]], answer[t]) for answer in answers for t in range(len(answer))]
-    lengths = torch.tensor([len(answer) for answer in answers])
-    rewards = torch.randn(len(answers), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    owners = torch.arange(len(answers)).repeat_interleave(lengths)
-    return World([s for s, _ in pairs], [t for _, t in pairs], owners, lengths, rewards, len(prefixes))
-
-
-BANDIT, LANGUAGE = world(1), world(3)
-BOTH = pytest.mark.parametrize("place", [BANDIT, LANGUAGE], ids=["bandit", "language"])
-
-
-@dataclass
-class Drawn:
-    """Every group of G answers: N trees with G branches each.
-
-    Attributes:
-        answers: ``[R]`` index of the answer.
-        rows: ``[S]`` index of the token among the tokens of all answers.
-        chances: ``[N]`` probability of the group under whoever samples.
-    """
-
-    answers: Tensor
-    rows: Tensor
-    branches: Tensor
-    trees: Tensor
-    chances: Tensor
-
-
-def draw(place, sampler, size):
-    """All groups of ``size`` answers and how likely the table ``sampler`` makes them."""
-    groups = torch.tensor(list(product(range(len(place.rewards)), repeat=size)))
-    answers = groups.flatten()
-    starts = place.lengths.cumsum(0) - place.lengths
-    rows = torch.cat([torch.arange(starts[a], starts[a] + place.lengths[a]) for a in answers])
-    branches = torch.arange(len(answers)).repeat_interleave(place.lengths[answers])
-    chances = place.sequences(sampler).detach()[groups].sum(1).exp()
-    return Drawn(answers, rows, branches, torch.arange(len(groups)).repeat_interleave(size), chances)
-
-
-def units(drawn, objective):
-    """``[N]``: the units of each group, by which its loss is divided."""
-    if objective.unit == "sequence":
-        return torch.bincount(drawn.trees).double()
-    return torch.bincount(drawn.trees[drawn.branches]).double() if objective.unit == "token" else torch.ones(1)
-
-
-def expected_gradient(place, objective, logits, advantages, *, drawn_by=None, size=1, **given):
-    """Expected gradient of the loss, less its sign; ``advantages(rewards_R, groups, drawn)`` gives ``[R]``."""
-    drawn = draw(place, logits if drawn_by is None else drawn_by, size)
-    groups = grouped(drawn.trees, len(drawn.chances))
-    weights = (drawn.chances / units(drawn, objective))[drawn.trees]
-    values = advantages(place.rewards[drawn.answers], groups, drawn) * weights
-    columns = {name: place.logps(table).detach()[drawn.rows] for name, table in given.items()}
-    x = PolicyLogps(
-        place.logps(logits)[drawn.rows],
-        drawn.branches,
-        len(drawn.answers),
-        advantages=values[drawn.branches],
-        trees=drawn.trees,
-        longest=3,
-        **columns,
-    )
-    return -torch.autograd.grad(objective(x).total, logits)[0]
-
-
-def true_gradient(place, logits):
-    return torch.autograd.grad(place.objective(logits), logits)[0]
 
 
 def raw(rewards, groups, drawn):
@@ -173,37 +53,36 @@ def cosine(one, two):
 # ------------------------------------------------------------------------------------------------ baselines
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize("objective", [RLOO(), SUM, RLOO(surrogate="none")], ids=["rloo", "token", "bare"])
-def test_rloo_is_unbiased_over_all_groups_of_a_bandit(size, objective):
-    logits = BANDIT.logits(1)
-    found = expected_gradient(BANDIT, objective, logits, loo, size=size)
-    assert off(found, true_gradient(BANDIT, logits)) < EXACT
+def test_rloo_is_unbiased_over_all_groups_of_a_bandit(size, objective, bandit):
+    logits = bandit.logits(1)
+    found = bandit.expected_gradient(objective, logits, loo, size=size)
+    assert off(found, bandit.true_gradient(logits)) < EXACT
 
 
 @pytest.mark.parametrize("objective", [RLOO(), SUM], ids=["rloo", "token"])
-def test_rloo_is_unbiased_over_all_pairs_of_answers_of_different_length(objective):
-    logits = LANGUAGE.logits(1)
-    found = expected_gradient(LANGUAGE, objective, logits, loo, size=2)
-    assert off(found, true_gradient(LANGUAGE, logits)) < EXACT
+def test_rloo_is_unbiased_over_all_pairs_of_answers_of_different_length(objective, language):
+    logits = language.logits(1)
+    found = language.expected_gradient(objective, logits, loo, size=2)
+    assert off(found, language.true_gradient(logits)) < EXACT
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_a_mean_baseline_shrinks_the_gradient_and_keeps_its_direction(size):
+def test_a_mean_baseline_shrinks_the_gradient_and_keeps_its_direction(size, bandit):
     """It holds the answer's own reward: (G - 1) / G of the true gradient."""
-    logits = BANDIT.logits(1)
-    found = expected_gradient(BANDIT, SUM, logits, mean, size=size)
-    assert off(found, (size - 1) / size * true_gradient(BANDIT, logits)) < EXACT
+    logits = bandit.logits(1)
+    found = bandit.expected_gradient(SUM, logits, mean, size=size)
+    assert off(found, (size - 1) / size * bandit.true_gradient(logits)) < EXACT
 
 
-def test_the_std_of_the_group_turns_the_gradient():
+def test_the_std_of_the_group_turns_the_gradient(bandit):
     """With rewards of more than two values; a constant factor of 1/sqrt(2) for two answers and rewards of 0 or 1."""
-    logits = BANDIT.logits(1)
-    true = true_gradient(BANDIT, logits)
-    assert cosine(expected_gradient(BANDIT, SUM, logits, mean, size=2), true) == pytest.approx(1, abs=1e-14)
-    assert 0.5 < cosine(expected_gradient(BANDIT, SUM, logits, std, size=2), true) < 0.9999
-    binary = world(1)
-    binary.rewards = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
-    found = expected_gradient(binary, SUM, logits, std, size=2)
-    assert off(found, 0.5**0.5 * true_gradient(binary, logits)) < EXACT
+    logits = bandit.logits(1)
+    true = bandit.true_gradient(logits)
+    assert cosine(bandit.expected_gradient(SUM, logits, mean, size=2), true) == pytest.approx(1, abs=1e-14)
+    assert 0.5 < cosine(bandit.expected_gradient(SUM, logits, std, size=2), true) < 0.9999
+    bandit.rewards = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+    found = bandit.expected_gradient(SUM, logits, std, size=2)
+    assert off(found, 0.5**0.5 * bandit.true_gradient(logits)) < EXACT
 
 
 def test_the_std_of_the_group_favours_hard_and_easy_prompts():
@@ -226,28 +105,28 @@ def test_the_std_of_the_group_favours_hard_and_easy_prompts():
     assert factor(0.5) == pytest.approx(1.74, abs=0.01)
 
 
-def test_a_length_weighted_baseline_that_holds_the_own_reward_is_biased():
+def test_a_length_weighted_baseline_that_holds_the_own_reward_is_biased(language):
     """OPO as published: optimal for many answers, and not only shrunk for two."""
-    logits = LANGUAGE.logits(1)
+    logits = language.logits(1)
 
     def opo(rewards, groups, drawn):
-        return length_weighted_advantages(rewards, LANGUAGE.lengths[drawn.answers], groups)
+        return length_weighted_advantages(rewards, language.lengths[drawn.answers], groups)
 
-    found, true = expected_gradient(LANGUAGE, SUM, logits, opo, size=2), true_gradient(LANGUAGE, logits)
+    found, true = language.expected_gradient(SUM, logits, opo, size=2), language.true_gradient(logits)
     assert 0.8 < cosine(found, true) < 1 - 1e-6
 
 
 # ------------------------------------------------------------------------------------------------ aggregation
-def test_sums_and_constants_alone_keep_the_direction():
+def test_sums_and_constants_alone_keep_the_direction(language):
     """By a constant C: the true gradient over C. Means over a sequence or over tokens re-weigh answers by length."""
-    logits = LANGUAGE.logits(1)
-    true = true_gradient(LANGUAGE, logits)
+    logits = language.logits(1)
+    true = language.true_gradient(logits)
 
     def by(aggregation):
-        return expected_gradient(LANGUAGE, GRPO(aggregation=aggregation), logits, loo, size=2)
+        return language.expected_gradient(GRPO(aggregation=aggregation), logits, loo, size=2)
 
     assert off(by("constant"), true / 3) < EXACT
-    rloo = expected_gradient(LANGUAGE, RLOO(aggregation="constant", constant=7), logits, loo, size=2)
+    rloo = language.expected_gradient(RLOO(aggregation="constant", constant=7), logits, loo, size=2)
     assert off(rloo, true / 7) < EXACT
     for aggregation in ("sequence", "token", "prompt"):
         assert 0.9 < cosine(by(aggregation), true) < 0.9999
@@ -257,7 +136,6 @@ def test_sums_and_constants_alone_keep_the_direction():
 BETA = 0.3
 
 
-@BOTH
 @pytest.mark.parametrize("objective", [RLOO(), SUM], ids=["rloo", "token"])
 def test_kl_in_the_reward_has_the_gradient_of_the_kl(place, objective):
     """The log-ratio of the whole answer (k1), taken off the reward before the leave-one-out mean."""
@@ -267,18 +145,18 @@ def test_kl_in_the_reward_has_the_gradient_of_the_kl(place, objective):
     def penalised(rewards, groups, drawn):
         return leave_one_out_advantages(rewards - BETA * gaps[drawn.answers], groups)
 
-    found = expected_gradient(place, objective, logits, penalised, size=2)
+    found = place.expected_gradient(objective, logits, penalised, size=2)
     target = place.objective(logits) - BETA * place.kl(logits, reference)
     assert off(found, torch.autograd.grad(target, logits)[0]) < EXACT
 
 
-def test_estimators_of_the_kl():
+def test_estimators_of_the_kl(language):
     """k1 and k3 have the KL as their mean, k2 has not."""
-    logits, reference = LANGUAGE.logits(1).detach(), LANGUAGE.logits(2)
-    lp = LANGUAGE.sequences(logits)
-    gaps = lp - LANGUAGE.sequences(reference).detach()
+    logits, reference = language.logits(1).detach(), language.logits(2)
+    lp = language.sequences(logits)
+    gaps = lp - language.sequences(reference).detach()
     means = {name: (lp.exp() * kl_estimate(gaps, name)).sum().item() for name in ("k1", "k2", "k3")}
-    kl = LANGUAGE.kl(logits, reference.detach()).item()
+    kl = language.kl(logits, reference.detach()).item()
     assert means["k1"] == pytest.approx(kl, rel=1e-13) and means["k3"] == pytest.approx(kl, rel=1e-13)
     assert abs(means["k2"] - kl) > 1e-2
 
@@ -308,16 +186,16 @@ def _weighted_penalty(place, objective, logits, reference):
     return total
 
 
-def test_gradients_of_the_kl_in_the_loss():
+def test_gradients_of_the_kl_in_the_loss(bandit):
     """Of a single decision. Without correction k1 has none, k2 that of the KL, k3 that of KL(reference || policy)."""
-    logits, reference = BANDIT.logits(1), BANDIT.logits(2).detach()
-    reverse = torch.autograd.grad(BANDIT.kl(logits, reference), logits)[0]
-    forward = torch.autograd.grad(BANDIT.kl(reference, logits), logits)[0]
-    k1 = torch.autograd.grad((BANDIT.logps(logits).detach().exp() * BANDIT.logps(logits)).sum(), logits)[0]
+    logits, reference = bandit.logits(1), bandit.logits(2).detach()
+    reverse = torch.autograd.grad(bandit.kl(logits, reference), logits)[0]
+    forward = torch.autograd.grad(bandit.kl(reference, logits), logits)[0]
+    k1 = torch.autograd.grad((bandit.logps(logits).detach().exp() * bandit.logps(logits)).sum(), logits)[0]
     assert k1.abs().max() < EXACT  # the plain k1 loss, which the objective refuses
 
     def found(estimator, correction):
-        return gradient_of_penalty(BANDIT, logits, reference, estimator, correction)
+        return gradient_of_penalty(bandit, logits, reference, estimator, correction)
 
     for estimator, correction in (
         ("k2", "none"),
@@ -331,20 +209,19 @@ def test_gradients_of_the_kl_in_the_loss():
     assert off(forward, reverse) > 1e-3
 
 
-def test_a_kl_per_token_in_the_loss_is_not_the_kl_of_answers():
+def test_a_kl_per_token_in_the_loss_is_not_the_kl_of_answers(language):
     """It lacks what earlier tokens do to the states that later ones are drawn in; in the reward it is all there."""
-    logits, reference = LANGUAGE.logits(1), LANGUAGE.logits(2).detach()
-    whole = torch.autograd.grad(LANGUAGE.kl(logits, reference), logits)[0]
+    logits, reference = language.logits(1), language.logits(2).detach()
+    whole = torch.autograd.grad(language.kl(logits, reference), logits)[0]
     for estimator, correction in (("k2", "none"), ("k3", "importance"), ("k3", "straight-through")):
-        assert off(gradient_of_penalty(LANGUAGE, logits, reference, estimator, correction), whole) > 0.01
+        assert off(gradient_of_penalty(language, logits, reference, estimator, correction), whole) > 0.01
 
 
 # ------------------------------------------------------------------------------------------------ PPO
-@BOTH
 def test_ppo_without_a_critic_s_help_is_reinforce_with_the_kl_to_go(place):
     """V = 0, lambda 1, one update: exactly the gradient of reward less beta KL; lambda below 1 is biased then."""
     logits, reference = place.logits(1), place.logits(2).detach()
-    drawn = draw(place, logits, 1)
+    drawn = place.draw(logits, 1)
     k1 = (place.logps(logits) - place.logps(reference)).detach()
     rewards = token_rewards(place.rewards, BETA * k1, place.owners)
 
@@ -370,7 +247,7 @@ def test_ppo_without_a_critic_s_help_is_reinforce_with_the_kl_to_go(place):
         place.states
     ]
     assert off(found(1.0, critic), true) < EXACT  # any function of the state is a baseline
-    if place is LANGUAGE:
+    if place.num_states > 1:
         assert off(found(0.5, critic), true) > 1e-2
 
 
@@ -379,7 +256,7 @@ def corrected(place, logits, sampler, kind, high, ratio="token"):
     """REINFORCE on answers that another table sampled, with a correction."""
     bounds = {} if high is None else {"correction_high": high}
     objective = GRPO(aggregation="sum", ratio=ratio, correction=kind, **bounds)
-    return expected_gradient(place, objective, logits, raw, drawn_by=sampler, sampler=sampler)
+    return place.expected_gradient(objective, logits, raw, drawn_by=sampler, sampler=sampler)
 
 
 def nearby(place, logits, scale=0.25):
@@ -388,12 +265,12 @@ def nearby(place, logits, scale=0.25):
     return logits.detach() + scale * noise
 
 
-def test_corrections_against_the_sampler():
+def test_corrections_against_the_sampler(language):
     """Of whole answers: exact, unless bounded below the largest ratio. Of tokens: better than none, never exact."""
-    logits = LANGUAGE.logits(1)
-    sampler, true = nearby(LANGUAGE, logits), true_gradient(LANGUAGE, logits)
+    logits = language.logits(1)
+    sampler, true = nearby(language, logits), language.true_gradient(logits)
     error = {
-        (kind, high): off(corrected(LANGUAGE, logits, sampler, kind, high), true)
+        (kind, high): off(corrected(language, logits, sampler, kind, high), true)
         for kind, high in (
             ("none", None),
             ("token-tis", 1e8),
@@ -408,48 +285,48 @@ def test_corrections_against_the_sampler():
     assert error["token-tis", 1e8] < error["none", None]
 
 
-def test_token_weights_are_exact_where_an_answer_is_one_token():
-    logits = BANDIT.logits(1)
-    sampler, true = nearby(BANDIT, logits), true_gradient(BANDIT, logits)
-    assert off(corrected(BANDIT, logits, sampler, "token-tis", 1e8), true) < EXACT
-    assert off(corrected(BANDIT, logits, sampler, "none", None), true) > 1e-3
+def test_token_weights_are_exact_where_an_answer_is_one_token(bandit):
+    logits = bandit.logits(1)
+    sampler, true = nearby(bandit, logits), bandit.true_gradient(logits)
+    assert off(corrected(bandit, logits, sampler, "token-tis", 1e8), true) < EXACT
+    assert off(corrected(bandit, logits, sampler, "none", None), true) > 1e-3
 
 
 @pytest.mark.parametrize(
     "settings", [{"ratio": "product", "surrogate": "none"}, {"ratio": "token", "surrogate": "none"}]
 )
-def test_the_ratio_to_the_old_policy_corrects_as_the_weights_do(settings):
+def test_the_ratio_to_the_old_policy_corrects_as_the_weights_do(settings, language):
     """The bare ratio of whole answers is exact off-policy too; of tokens it is not."""
-    logits = LANGUAGE.logits(1)
-    old, true = nearby(LANGUAGE, logits), true_gradient(LANGUAGE, logits)
-    found = expected_gradient(LANGUAGE, RLOO(**settings), logits, loo, drawn_by=old, size=2, old=old)
+    logits = language.logits(1)
+    old, true = nearby(language, logits), language.true_gradient(logits)
+    found = language.expected_gradient(RLOO(**settings), logits, loo, drawn_by=old, size=2, old=old)
     if settings["ratio"] == "product":
         assert off(found, true) < EXACT
     else:
         assert off(found, true) > 1e-3
 
 
-def test_a_clip_is_biased():
-    logits = LANGUAGE.logits(1)
-    old = nearby(LANGUAGE, logits)
-    found = expected_gradient(LANGUAGE, RLOO(), logits, loo, drawn_by=old, size=2, old=old)
-    assert off(found, true_gradient(LANGUAGE, logits)) > 1e-3
+def test_a_clip_is_biased(language):
+    logits = language.logits(1)
+    old = nearby(language, logits)
+    found = language.expected_gradient(RLOO(), logits, loo, drawn_by=old, size=2, old=old)
+    assert off(found, language.true_gradient(logits)) > 1e-3
 
 
 # ------------------------------------------------------------------------------------------------ known optimum
 @pytest.mark.parametrize(
     "objective", [RLOO(), SUM, GRPO(surrogate="cispo", aggregation="sum")], ids=["rloo", "grpo", "cispo"]
 )
-def test_the_expected_gradient_leads_to_the_known_optimum(objective):
+def test_the_expected_gradient_leads_to_the_known_optimum(objective, bandit):
     """Reward less KL is best at softmax(log reference + reward) for beta = 1, and the steps end there."""
-    reference, logits = BANDIT.logits(2).detach(), BANDIT.logits(1)
-    target = (reference.log_softmax(-1) + BANDIT.rewards[torch.argsort(torch.tensor(BANDIT.tokens))]).softmax(-1)
+    reference, logits = bandit.logits(2).detach(), bandit.logits(1)
+    target = (reference.log_softmax(-1) + bandit.rewards[torch.argsort(torch.tensor(bandit.tokens))]).softmax(-1)
     for _ in range(600):
-        gaps = (BANDIT.sequences(logits) - BANDIT.sequences(reference)).detach()
+        gaps = (bandit.sequences(logits) - bandit.sequences(reference)).detach()
 
         def penalised(rewards, groups, drawn, gaps=gaps):
             return leave_one_out_advantages(rewards - gaps[drawn.answers], groups)
 
-        step = expected_gradient(BANDIT, objective, logits, penalised, size=2)
+        step = bandit.expected_gradient(objective, logits, penalised, size=2)
         logits = (logits + 3 * step).detach().requires_grad_()
     assert off(logits.softmax(-1), target) < 1e-4
