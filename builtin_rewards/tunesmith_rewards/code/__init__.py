@@ -75,8 +75,9 @@ class Code(Reward):
         except BrokenSandboxError as error:
             found = [str(error)]
         if found != ["pass"]:
+            tier = _sandbox(self.sandbox, self.concurrency).tier
             raise ResourceError(
-                f"programs in {self.language} do not work in the sandbox {_sandbox(self.sandbox, self.concurrency).tier}",
+                f"programs in {self.language} do not work in the sandbox {tier}",
                 why=f"of a small program came: {found[0]}",
                 fix="see `tunesmith doctor sandbox`, and give it more seconds and memory",
             )

@@ -101,6 +101,10 @@ LANGUAGES = {
 }
 PATHS = {"java": ("/etc/java*",), "go": ("/usr/share/go*",)}
 """What a language needs to read outside its own folder."""
+ENVIRONMENT: dict[str, dict[str, str]] = {
+    "go": {"GOCACHE": "/tmp/go", "GO111MODULE": "off", "CGO_ENABLED": "0"},
+    "javascript": {"OPENSSL_CONF": "/dev/null"},  # it does not start where a configuration is there and closed
+}
 COMPILING = Limits(
     memory=2048 * MIB, address_space=0, processes=64, file_size=128 * MIB, scratch=512 * MIB, report=64 * MIB
 )
@@ -130,9 +134,7 @@ class Toolchain:
             writable=True,
             collect="program",
             readable=self.readable,
-            env={"GOCACHE": "/tmp/go", "GOFLAGS": "-mod=mod", "GO111MODULE": "off", "CGO_ENABLED": "0"}
-            if "go" in self.language.marks
-            else {},
+            env=ENVIRONMENT.get(self.language.marks[0], {}),
         )
 
     def program(self, source: str, binary: bytes | None, memory: int) -> Program:
@@ -142,7 +144,8 @@ class Toolchain:
         if binary is not None:
             return Command(("program",), binary=binary, readable=self.readable)
         args = [arg.format(half=memory // 2 // MIB) for arg in self.language.run]
-        return Command((self.tool, *args), files={self.language.file: source.encode()}, readable=self.readable)
+        env = ENVIRONMENT.get(self.language.marks[0], {})
+        return Command((self.tool, *args), files={self.language.file: source.encode()}, readable=self.readable, env=env)
 
 
 @cache

@@ -45,6 +45,8 @@ GROUPS: dict[str, tuple[int | None, int | None]] = {"setsid": (112, 157), "setpg
 MODES: dict[str, tuple[int | None, int | None]] = {
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "chown": (92, None), "fchown": (93, 55),
     "lchown": (94, None), "fchownat": (260, 54), "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
+    "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
+    "ioprio_set": (251, 30),
 }  # fmt: skip
 """Calls that Landlock does not govern."""
 SIGNALS: dict[str, tuple[int | None, int | None]] = {
@@ -54,6 +56,12 @@ SIGNALS: dict[str, tuple[int | None, int | None]] = {
 """Calls that send signals; Landlock governs them from its sixth version on."""
 NEWEST = 451
 """The last call that may exist for a program; what came later is not in the lists."""
+
+ON_OTHERS: dict[str, tuple[int, int, int]] = {
+    "prlimit64": (302, 261, 0), "setpriority": (141, 140, 1), "sched_setaffinity": (203, 122, 0),
+    "sched_setscheduler": (144, 119, 0), "sched_setparam": (142, 118, 0), "sched_setattr": (314, 274, 0),
+}  # fmt: skip
+"""Calls that change other processes of the same user, with the argument that is 0 for the caller itself."""
 
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 CLONE, CLONE3, IOCTL, MMAP = (56, 220), (435, 435), (16, 29), (9, 222)
@@ -74,16 +82,16 @@ def supported() -> str | None:
     return None if machine in ARCHITECTURES else f"there is no list of system calls for {machine} processors"
 
 
-def make_filter(*, modes: bool = False, signals: bool = False, groups: bool = False) -> bytes:
+def make_filter(*, exposed: bool = False, signals: bool = False) -> bytes:
     """The filter as the kernel takes it.
 
     Args:
-        modes: also forbid changing modes and owners of files.
+        exposed: the program has neither mounts nor process numbers of its own: also forbid changing modes, owners and
+            times of files, leaving the process group, and changing other processes.
         signals: also forbid sending signals.
-        groups: also forbid leaving the process group.
     """
     column, arch = ARCHITECTURES[platform.machine()]
-    forbidden = {**CALLS, **(MODES if modes else {}), **(SIGNALS if signals else {}), **(GROUPS if groups else {})}
+    forbidden = {**CALLS, **({**MODES, **GROUPS} if exposed else {}), **(SIGNALS if signals else {})}
     code = [_op(LOAD, ARCH), _op(EQUALS, arch, 1, 0), _op(RETURN, KILL), _op(LOAD, NUMBER)]
     if column == 0:  # the 32-bit numbers of the same processor
         code += [_op(AT_LEAST, 0x40000000, 0, 1), _op(RETURN, KILL)]
@@ -96,6 +104,8 @@ def make_filter(*, modes: bool = False, signals: bool = False, groups: bool = Fa
     code += _checked(IOCTL[column], 1, [step for t in TERMINAL for step in (_op(EQUALS, t, 0, 1), _fail(errno.EPERM))])
     shared = [_op(AND, SHARED_ANONYMOUS), _op(EQUALS, SHARED_ANONYMOUS, 0, 1), _fail(errno.EPERM)]
     code += _checked(MMAP[column], 3, shared)
+    for *numbers, argument in ON_OTHERS.values() if exposed else ():
+        code += _checked(numbers[column], argument, [_op(EQUALS, 0, 1, 0), _fail(errno.EPERM)])
     return b"".join([*code, _op(RETURN, ALLOW)])
 
 

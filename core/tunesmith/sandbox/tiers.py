@@ -100,7 +100,7 @@ def start(tier: Tier, *, readable: Sequence[str], folder: str | None, writable: 
         "parent": os.getpid(),
         "attributes": landlock.attributes(),
         "paths": landlock.rules([*paths, *([folder] if folder else [])], may_write),
-        "filter": seccomp.make_filter(modes=True, groups=True, signals=landlock.version() < landlock.SCOPES),
+        "filter": seccomp.make_filter(exposed=True, signals=landlock.version() < landlock.SCOPES),
     }
     return Start(plain, folder or "/", uid, {"landlock": shut})
 
