@@ -17,7 +17,7 @@ class Workplace:
     """A fresh folder that is removed at the end, whatever was left in it."""
 
     def __init__(self) -> None:
-        self.path = os.path.realpath(tempfile.mkdtemp(prefix="tunesmith-"))
+        self.path = os.path.realpath(tempfile.mkdtemp(prefix="tunesmith-sandbox-"))
         self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def fill(self, files: Mapping[str, bytes], uid: int | None) -> None:
