@@ -13,7 +13,7 @@ import pytest
 from tunesmith import ConfigError, Fault, Rollout
 from tunesmith.config import build
 from tunesmith.rollout.panel import Panel
-from tunesmith_rewards.judge import as_data, harmless, parse_score
+from tunesmith_rewards.judge.texts import as_data, harmless, parse_score
 
 KEY = "sk-secret-0123456789"
 PROMPT = [{"role": "user", "content": "Name the capital of Norway."}]
