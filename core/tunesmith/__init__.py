@@ -68,7 +68,16 @@ from tunesmith.examples import (
 )
 from tunesmith.functions import reward
 from tunesmith.hookspecs import hookimpl
-from tunesmith.inputs import Loss, PairLogps, PolicyLogps, RankedScores, ReferencedPairLogps, TokenLogps, UnpairedLogps
+from tunesmith.inputs import (
+    CriticLogps,
+    Loss,
+    PairLogps,
+    PolicyLogps,
+    RankedScores,
+    ReferencedPairLogps,
+    TokenLogps,
+    UnpairedLogps,
+)
 from tunesmith.offline import OfflineMethod, ReferencedMethod
 from tunesmith.online import HasCritic, OnlineMethod
 
@@ -93,6 +102,7 @@ __all__ = [
     "Conversation",
     "Conversion",
     "Converter",
+    "CriticLogps",
     "DataError",
     "DataFormat",
     "DataSpec",

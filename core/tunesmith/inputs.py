@@ -46,7 +46,7 @@ class TokenLogps:
 class PolicyLogps(TokenLogps):
     """Log-probabilities of sampled answers, and what became of them when they were collected.
 
-    Everything but ``logps`` and ``values`` is without gradient.
+    Everything but ``logps`` is without gradient.
 
     Attributes:
         advantages: ``[S]`` by how much the answer, from this token on, was better than expected; the same for all
@@ -56,9 +56,6 @@ class PolicyLogps(TokenLogps):
             changed since, and then they are ``logps`` itself.
         reference: ``[S]`` the same under the reference.
         sampler: ``[S]`` the same as the engine that sampled the answers reported them.
-        values: ``[S]`` the critic's estimate of the return in the state before each token, with gradient.
-        old_values: ``[S]`` the same when the answers were collected.
-        returns: ``[S]`` what the estimates are trained towards.
         longest: tokens that an answer may have at most: what a loss over a constant number of tokens divides by.
     """
 
@@ -67,10 +64,22 @@ class PolicyLogps(TokenLogps):
     old: Tensor | None = None
     reference: Tensor | None = None
     sampler: Tensor | None = None
-    values: Tensor | None = None
-    old_values: Tensor | None = None
-    returns: Tensor | None = None
     longest: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class CriticLogps(PolicyLogps):
+    """The same, and what a critic makes of them.
+
+    Attributes:
+        values: ``[S]`` the critic's estimate of the return in the state before each token, with gradient.
+        old_values: ``[S]`` the same when the answers were collected.
+        returns: ``[S]`` what the estimates are trained towards.
+    """
+
+    values: Tensor
+    old_values: Tensor
+    returns: Tensor
 
 
 @dataclass(slots=True)

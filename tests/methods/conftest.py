@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tunesmith import PolicyLogps, ReferencedPairLogps
+from tunesmith import CriticLogps, PolicyLogps, ReferencedPairLogps
 from tunesmith.numerics import grouped, sum_by
 
 
@@ -65,7 +65,7 @@ def gradient():
 
 def random_answers(
     sizes=(3, 1, 0, 5, 2, 4, 7), trees=(0, 0, 0, 1, 1, 2, 3), seed=0, dtype=torch.float64, **given
-) -> PolicyLogps:
+) -> CriticLogps:
     """Random answers of so many trained tokens, off-policy by about 0.2 nats a token; with a critic."""
     generator = torch.Generator().manual_seed(seed)
     branches = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
@@ -87,10 +87,9 @@ def random_answers(
     }
     for key, value in given.items():
         values[key] = None if value is None else torch.as_tensor(value, dtype=dtype).expand(count)
-    x = PolicyLogps(branches=branches, num_branches=len(sizes), trees=torch.tensor(trees), longest=8, **values)
+    x = CriticLogps(branches=branches, num_branches=len(sizes), trees=torch.tensor(trees), longest=8, **values)
     x.logps = x.logps.detach().clone().requires_grad_()
-    if x.values is not None:
-        x.values = x.values.detach().clone().requires_grad_()
+    x.values = x.values.detach().clone().requires_grad_()
     return x
 
 

@@ -8,7 +8,7 @@ the group's probability, so one call of an objective gives the expected gradient
 import pytest
 import torch
 
-from tunesmith import PolicyLogps
+from tunesmith import CriticLogps, PolicyLogps
 from tunesmith.numerics import (
     gae,
     group_advantages,
@@ -227,7 +227,7 @@ def test_ppo_without_a_critic_s_help_is_reinforce_with_the_kl_to_go(place):
 
     def found(decay, values):
         advantages = gae(rewards, values, place.owners, discount=1.0, decay=decay)
-        x = PolicyLogps(
+        x = CriticLogps(
             place.logps(logits),
             place.owners,
             len(place.rewards),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tunesmith import ConfigError, PolicyLogps
+from tunesmith import ConfigError, CriticLogps
 from tunesmith.data.trees import Batch, Branch, Tree
 from tunesmith_methods.objectives.policy import GRPO, PPO, RLOO
 
@@ -53,7 +53,7 @@ def take(x, chosen):
     seen: dict[int, int] = {}
     trees = torch.tensor([seen.setdefault(int(x.trees[b]), len(seen)) for b in chosen])
     branches = torch.arange(len(chosen)).repeat_interleave(torch.tensor(sizes))
-    return PolicyLogps(branches=branches, num_branches=len(chosen), trees=trees, longest=x.longest, **columns)
+    return CriticLogps(branches=branches, num_branches=len(chosen), trees=trees, longest=x.longest, **columns)
 
 
 # ------------------------------------------------------------------------------------------------ aggregation

@@ -147,8 +147,3 @@ def test_explained_variance_of_the_step_follows_from_the_metrics(answers):
     spread = [means[f"{name}/square_mean"] - means[f"{name}/mean"] ** 2 for name in ("value_error", "returns")]
     expected = 1 - (x.returns - x.values).var() / x.returns.var()
     assert 1 - spread[0] / spread[1] == pytest.approx(expected.item())
-
-
-def test_ppo_without_a_critic_is_an_error(answers):
-    with pytest.raises(ConfigError, match="critic"):
-        PPO()(answers(values=None))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from tunesmith import ConfigError, Loss, Objective, PolicyLogps
+from tunesmith import ConfigError, CriticLogps, Loss, Objective, PolicyLogps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -272,6 +272,7 @@ class PPO(_Policy):
     """PPO: a clipped policy gradient with an advantage per token, and a critic's loss (arXiv:1707.06347)."""
 
     name: ClassVar[str] = "ppo"
+    inputs: ClassVar[type] = CriticLogps
     clip_high: float = Field(default=0.2, ge=0)
     """The ratio counts up to 1 plus this."""
     value_coef: float = Field(default=0.1, ge=0)
@@ -297,8 +298,6 @@ class PPO(_Policy):
 
         from .losses.policy import value_errors
 
-        if x.values is None or x.old_values is None or x.returns is None:
-            raise ConfigError("ppo needs a critic, and the method has none", fix="use the objective grpo")
         loss, spans = super().__call__(x), Spans.of(x)
         plain, near = value_errors(x.values, x.old_values, x.returns, clip=self.value_clip)
         critic = 0.5 * (torch.maximum(plain, near) * self._shares(x, spans)).sum()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 import tunesmith
-from tunesmith import AnyObjective, Card, HasCritic, Method, OnlineMethod, ParamGroup, PolicyLogps, Role
+from tunesmith import AnyObjective, Card, CriticLogps, HasCritic, Method, OnlineMethod, ParamGroup, Role
 
 if TYPE_CHECKING:
     from tunesmith.data.trees import Batch, Tree
@@ -20,6 +21,7 @@ class PPO(OnlineMethod, HasCritic):
     """Proximal policy optimisation: a critic says what to expect of every token, and answers are held against it."""
 
     name: ClassVar[str] = "ppo"
+    supplies: ClassVar[type] = CriticLogps
     roles: ClassVar[frozenset[Role]] = frozenset({"policy", "reference", "value"})
     card: ClassVar[Card] = Card(
         paper="PPO (arXiv:1707.06347); N+ implementation details of RLHF with PPO (arXiv:2403.17031)",
@@ -114,14 +116,15 @@ class PPO(OnlineMethod, HasCritic):
         idle = ctx.step < self.critic_warmup
         return critic.settle(batch, whiten=self.whiten, idle=idle, mask_truncated=self.mask_truncated)
 
-    def forward(self, models: Models, batch: Batch) -> PolicyLogps:
+    def forward(self, models: Models, batch: Batch) -> CriticLogps:
         """With the critic's values."""
         from tunesmith.rollout.collect import column
 
         x = super().forward(models, batch)
-        x.values = models.critic.values(batch)
-        x.old_values, x.returns = (column(batch, name, x.logps.device) for name in ("values", "returns"))
-        return x
+        old, returns = (column(batch, name, x.logps.device) for name in ("values", "returns"))
+        assert old is not None and returns is not None, "collect() asks the critic"
+        own = {field.name: getattr(x, field.name) for field in fields(x)}
+        return CriticLogps(**own, values=models.critic.values(batch), old_values=old, returns=returns)
 
     def after_step(self, ctx: Context) -> Mapping[str, float]:
         """Explained variance; adapt the KL's weight, and what is known of rewards."""
