@@ -57,8 +57,11 @@ class Math(Reward):
         return (self.answer,)
 
     def warm(self) -> None:
-        """Import math-verify and let it read something, which takes most of a second the first time."""
-        self([Rollout("", r"\boxed{\frac{2\pi}{2}}", {self.answer: r"\pi"})])
+        """Import math-verify and let it read what answers are made of: its parser learns, and is slow at first."""
+        from tunesmith_rewards.math.expressions import parse
+
+        for latex in _WARMING:
+            parse(latex)
 
     def samples(self) -> Iterable[Mapping[str, Any]]:
         """Questions with answers of different kinds, outside what guesses of small numbers hit."""
@@ -135,6 +138,17 @@ def _read_gold(gold: str, thousands: bool) -> Answer:
     return answer
 
 
+_WARMING = (
+    r"\frac{\sqrt{3}}{2}+1",
+    r"2x^{2}-3xy+\frac{1}{4}",
+    r"\left(x+1\right)^{n-1}\cdot 5!",
+    r"-\sin(2\pi x)+\cos\frac{\pi}{3}",
+    r"e^{-(x+1)^{2}}\ln(x)",
+    r"\log_{2}(8)+|x_{1}|",
+    r"\begin{pmatrix}1&x\\-\frac{1}{2}&0\end{pmatrix}",
+    r"n(n+(1-(a+b)))",
+    r"\binom{5}{2}-\lfloor x\rfloor+\sqrt[3]{2}i",
+)
 _SAMPLES = (
     ("What is 1/3 of 1,234?", "1234/3", r"One third of it is \boxed{\frac{1234}{3}}."),
     ("Expand (x + 2)^2.", "x^2+4x+4", r"<think>Square it.</think>It is $\boxed{(x+2)^2}$."),

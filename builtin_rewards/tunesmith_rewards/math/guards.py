@@ -1,11 +1,15 @@
-"""What is refused before a computer algebra system sees it, because reading or comparing it could take for ever."""
+"""What is refused before a computer algebra system sees it: reading or comparing it could take for ever."""
 
 from __future__ import annotations
 
 import re
 
 MAX_LENGTH = 1000
-MAX_NESTING = 30
+MAX_EXPRESSION = 300
+"""Characters of one value; a list of values may be longer."""
+MAX_NESTING = 10
+"""The parser's time grows steeply with it: about half a second at 10, hours at 30."""
+MAX_BARS = 8
 MAX_DIGITS = 100
 MAX_POWER = 1000
 MAX_COUNTED = 100
@@ -41,8 +45,8 @@ _TOWER = re.compile(r"(?:\^|\*\*)")
 
 def problem(latex: str) -> str | None:
     """Why an expression is not looked at, or ``None`` where it is fine."""
-    if len(latex) > MAX_LENGTH:
-        return f"it has more than {MAX_LENGTH} characters"
+    if len(latex) > MAX_EXPRESSION:
+        return f"it has more than {MAX_EXPRESSION} characters"
     if max(map(len, re.findall(r"\d+", latex)), default=0) > MAX_DIGITS:
         return f"it has a number of more than {MAX_DIGITS} digits"
     return _nested(latex) or _unknown(latex) or _explosive(latex)
@@ -59,9 +63,10 @@ def _nested(latex: str) -> str | None:
             depth -= 1
             if depth < 0:
                 break
-    if depth:
+    if depth or latex.count("|") % 2:
         return "its brackets do not pair up"
-    return f"it is nested more than {MAX_NESTING} deep" if deepest > MAX_NESTING else None
+    deep = deepest > MAX_NESTING or latex.count("|") > MAX_BARS
+    return f"it is nested more than {MAX_NESTING} deep" if deep else None
 
 
 def _unknown(latex: str) -> str | None:

@@ -80,6 +80,7 @@ _SHORT_FRACTION = re.compile(r"\\frac\s*(?:(\d)\s*(\d)|(\d)\s*(\{)|(\d)\s*(?=\\)
 _QUOTED_NUMBER = re.compile(r"\\text\s*\{([^{}A-Za-z\\]*)\}")
 _WORD = re.compile(r"(?<![\\A-Za-z{])(" + "|".join(sorted(FUNCTIONS, key=len, reverse=True)) + r")(?![A-Za-z])")
 _FUNCTION = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "inf": "infty", "infty": "infty", "oo": "infty"}
+_DOUBLED = re.compile(r"(\{)\s*\{([^{}]*)\}\s*(\})")
 _ROOT_BRACKET = re.compile(r"\\sqrt\s*\(([^()]*)\)")
 
 
@@ -111,6 +112,8 @@ def latex(text: str) -> str:
     text = re.sub(r"\\abs\s*\(([^()]*)\)", r"|\1|", text)
     text = _POWER_BRACKET.sub(r"^{\1}", _POWER.sub(r"^{\1}", text))
     text = _SUBSCRIPT.sub(r"_{\1}", text)
+    while (once := _DOUBLED.sub(r"\1\2\3", text)) != text:
+        text = once
     return re.sub(r"\s+", " ", text).strip()
 
 
