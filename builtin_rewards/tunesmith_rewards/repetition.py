@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -17,12 +18,12 @@ UNSPACED = (
 """Scripts that put no space between words (Thai, Lao, Tibetan, Burmese, Khmer, kana, Han): a character is a word."""
 # An endless word or row of signs is cut into pieces, so that it is a loop of them.
 LETTER, SIGN = rf"[^\W{UNSPACED}]", r"[^\w\s]"
-WORD = re.compile(
-    rf"[{UNSPACED}]|{LETTER}{{1,24}}+(?!{LETTER})|{LETTER}{{1,4}}|{SIGN}{{1,24}}+(?!{SIGN})|{SIGN}{{1,4}}"
+WORD = rf"[{UNSPACED}]|{LETTER}{{1,24}}+(?!{LETTER})|{LETTER}{{1,4}}|{SIGN}{{1,24}}+(?!{SIGN})|{SIGN}{{1,4}}"
+INVISIBLE = (
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
 )
-INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-                       "\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]")  # fmt: skip
-SENTENCE = re.compile(r"[\n\r.!?;\u2026\u3002\uff01\uff1f\u0964\u061f]+")
+SENTENCE = r"[\n\r.!?;\u2026\u3002\uff01\uff1f\u0964\u061f]+"
 
 
 class Repetition(Reward):
@@ -54,15 +55,21 @@ class Repetition(Reward):
                 return Fault("error", "there are no token ids to count in; set unit: words or characters")
             share = repeated(list(rollout.ids), self.ngram)
         else:
-            text = INVISIBLE.sub("", rollout.text.lower())
-            units = WORD.findall(text) if self.unit == "words" else [c for c in text if not c.isspace()]
+            text = _compiled(INVISIBLE).sub("", rollout.text.lower())
+            units = _compiled(WORD).findall(text) if self.unit == "words" else [c for c in text if not c.isspace()]
             share = max(repeated(units, self.ngram), self._loops(text))
         return 0.0 + self.max_penalty * max(0.0, share - self.allowed) / (1 - self.allowed)  # 0.0 + keeps -0.0 away
 
     def _loops(self, text: str) -> float:
         """Share of sentences and lines that were said before, those left out that are shorter than an n-gram."""
-        said = [tuple(WORD.findall(part)) for part in SENTENCE.split(text)]
+        said = [tuple(_compiled(WORD).findall(part)) for part in _compiled(SENTENCE).split(text)]
         return repeated([words for words in said if len(words) > self.ngram], 1)
+
+
+@lru_cache(maxsize=8)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compiled when it is needed: listing plugins does without."""
+    return re.compile(pattern)
 
 
 def repeated(units: Sequence[Any], length: int) -> float:

@@ -4,7 +4,9 @@ import pytest
 
 from tunesmith import ConfigError, Rollout
 from tunesmith.config import build
-from tunesmith_rewards.language import KNOWN, LANGUAGES, SAMPLES, SCRIPTS, prose
+from tunesmith_rewards.language import KNOWN, LANGUAGES
+from tunesmith_rewards.language.samples import SAMPLES
+from tunesmith_rewards.language.words import SCRIPTS, prose
 
 ENGLISH = "Okay, so I have to add the two numbers. First come the units. Hmm, wait. Let me check that again, slowly."
 GERMAN = "Gut, ich muss also die beiden Zahlen addieren. Zuerst kommen die Einer. Moment mal. Ich rechne lieber nach."
@@ -108,25 +110,7 @@ def test_samples_are_best(registry):
     assert len(rows) == 2 and reward([Rollout(r["prompt"], r["completion"]) for r in rows]) == [1.0, 1.0]
 
 
-@pytest.mark.parametrize(
-    "piece",
-    [
-        "a",
-        " ",
-        "\\(",
-        "$a",
-        "`a",
-        "```\n",
-        "<a",
-        "http://",
-        "e\u0301\u0316",
-        "\u4e00",
-        "\u3042\u4e00",
-        "\ud800",
-        "a. ",
-        "\x00",
-    ],
-)
+@pytest.mark.parametrize("piece", ["\\(", "$a", "<a", "e\u0301\u0316", "\u3042\u4e00", "\ud800", "a. "])
 def test_a_megabyte_takes_seconds_at_most(score, piece):
     start = time.perf_counter()
     value = score(piece * (1_000_000 // len(piece)), language="en,ja")
