@@ -82,6 +82,11 @@ class OnlineMethod(Method, Sampling, HasReference):
     show_samples: int = Field(default=0, ge=0)
     """Steps between tables of samples on the terminal; 0: never. samples.jsonl has all of them."""
 
+    probe: int = Field(default=32, ge=0)
+    """Prompts that are answered before training, to see whether there is anything to learn; 0: none."""
+    force: bool = False
+    """Train also where that probe says that it is of no use."""
+
     @model_validator(mode="after")
     def _can_learn(self) -> OnlineMethod:
         if self.temperature == 0:
@@ -135,6 +140,14 @@ class OnlineMethod(Method, Sampling, HasReference):
         from tunesmith.rollout.collect import open_services
 
         open_services(self, ctx)
+
+    def started(self, ctx: Context, trees: Iterable[Tree]) -> None:
+        """Probe a few prompts. Raises `ConfigError` where nothing can be learned from them."""
+        if self.probe:
+            from tunesmith.rollout.readiness import probe
+
+            probe(self, ctx, trees)
+        log.info("loss     is near zero by construction; watch reward")
 
     def collect(self, batch: Batch, ctx: Context) -> Batch:
         """Sample and judge answers; note the log-probabilities that updates and references need."""
@@ -204,14 +217,19 @@ class OnlineMethod(Method, Sampling, HasReference):
 
     def after_step(self, ctx: Context) -> Mapping[str, float]:
         """What the rewards said; move the reference where that is asked for."""
+        from tunesmith.rollout.diagnosis import diagnose
         from tunesmith.rollout.metrics import rollout_metrics
         from tunesmith.rollout.show import show_samples
 
         if self.sync_every is not None and ctx.models.has_reference and ctx.step % self.sync_every == 0:
             ctx.models.reference.move_towards(ctx.models.policy, self.sync_weight)
-        if self.show_samples and ctx.step % self.show_samples == 0:
+        metrics = rollout_metrics(ctx.samples)
+        if ctx.rank == 0 and self.show_samples and ctx.step % self.show_samples == 0:
             show_samples(ctx.samples)
-        return rollout_metrics(ctx.samples)
+        for sentence in diagnose({**ctx.metrics, **metrics}, ctx.state.setdefault("diagnosis", {}), ctx.step):
+            if ctx.rank == 0:
+                log.warning("step %d: %s", ctx.step, sentence)
+        return metrics
 
     def measure(self, trees: Iterable[Tree], ctx: Context, name: str) -> list[Mapping[str, Any]]:
         """Sample answers to held-out prompts, with the same seeds every time, and say what the rewards say of them."""

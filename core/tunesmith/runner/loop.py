@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tunesmith.data.loading import Corpus
 from tunesmith.data.sampler import Sampler
 from tunesmith.data.trees import Batch, joined
 from tunesmith.errors import DivergedError, ResourceError, StoppedError
-from tunesmith.inputs import TokenLogps
+from tunesmith.inputs import PolicyLogps, TokenLogps
 from tunesmith.models.saving import save_model
 from tunesmith.plugins import Registry
 from tunesmith.runner import checkpoint, records
@@ -114,7 +114,7 @@ class Trainer:
         )
         self.tokens = self.trained = 0
         self.pending: Batch | None = None
-        self.update = 0
+        self.update, self.done = 0, Updates()
         self.last_save = time.monotonic()
         self.last_eval = -1
         self.sinks = Sinks()
@@ -133,7 +133,7 @@ class Trainer:
             self.context.models.reference.restore(weights)
         self.method.resumed(self.context)
         self.tokens, self.trained, self.last_eval = state["tokens"], state["trained"], state["last_eval"]
-        self.update = state["update"]
+        self.update, self.done = state["update"], Updates(**state["done"])
         whole = read_pending(folder / "trainer")
         if whole is not None:
             samples = whole.samples if self.processes.main else ()
@@ -155,6 +155,7 @@ class Trainer:
             "trained": self.trained,
             "last_eval": self.last_eval,
             "update": self.update,
+            "done": asdict(self.done),
             "micro_tokens": self.stepper.micro_tokens,
             "lr_scales": [group.lr_scale for group in self.context.groups],
         }
@@ -205,10 +206,10 @@ class Trainer:
         if self.pending is None and self.processes.main and samples:
             self.samples.write(self.context.step + 1, samples)
         self.pending = batch if samples else None
-        updates, done = self.method.updates_per_step, Updates()
-        while self.update < updates:
-            self._update(self.method.minibatch(batch, self.update, self.context), done, stop)
+        while self.update < self.method.updates_per_step:
+            self._update(self.method.minibatch(batch, self.update, self.context), self.done, stop)
             self.update += 1
+        done, self.done = self.done, Updates()
         self.pending, self.update = None, 0
         self.context.step += 1
         self.tokens, self.trained = self.tokens + int(done.tokens), self.trained + int(done.trained)
@@ -300,7 +301,8 @@ class Trainer:
         scores_tokens = issubclass(self.method.supplies, TokenLogps)
         if sums.tokens and scores_tokens and float(sums.tokens["entropy"]):
             details["entropy"] = float(sums.tokens["entropy"]) / trained
-            details["mean_token_accuracy"] = float(sums.tokens["correct"]) / trained
+            if not issubclass(self.method.supplies, PolicyLogps):  # of sampled tokens it says nothing
+                details["mean_token_accuracy"] = float(sums.tokens["correct"]) / trained
         return details
 
     # ------------------------------------------------------------------------------------------ around a step

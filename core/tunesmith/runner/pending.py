@@ -18,9 +18,11 @@ ARRAYS, VALUES = "pending.safetensors", "pending.json"
 
 
 def write_pending(folder: Path, shares: Sequence[Batch]) -> None:
-    """Write the shares of all processes as one batch, in the order of their column ``position``."""
+    """Write the shares of all processes as one batch: several in the order of their column ``position``, one as is."""
     trees = [(int(position), tree) for share in shares for position, tree in _placed(share)]
-    order = sorted(range(len(trees)), key=lambda i: trees[i][0])
+    order = list(range(len(trees)))
+    if len(shares) > 1:
+        order.sort(key=lambda i: trees[i][0])
     columns = {name: torch.cat([share.columns[name].cpu() for share in shares])[order] for name in shares[0].columns}
     arrays = {f"batch/{name}": column.contiguous().numpy() for name, column in columns.items()}
     listed = []

@@ -55,7 +55,7 @@ SHOWN: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "tokens_per_s": ("tokens/s", whole),
 }
 """Metrics of a training step in the order they are shown: name, short name, format."""
-COUNTERS = frozenset({"epoch", "num_tokens", "num_trained_tokens", "step_s"})
+COUNTERS = frozenset({"epoch", "num_tokens", "num_trained_tokens", "step_s", "policy_loss", "approx_kl"})
 
 
 def is_training(metrics: Mapping[str, float]) -> bool:
