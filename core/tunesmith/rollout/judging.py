@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, get_args
 
 from tunesmith.components import Fault, Reward, Rollout, State
 from tunesmith.errors import TunesmithError
@@ -108,7 +108,8 @@ def _stated(score: Any) -> tuple[State, float | None, str, str]:
 
 
 def _a(value: Any) -> str:
-    return f"{value!r:.80}" if isinstance(value, (bool, str, bytes)) else f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"{value!r:.80}" if isinstance(value, (bool, str, bytes)) else f"a{'n' * (name[0] in 'aeiou')} {name}"
 
 
 def last_lines(error: BaseException) -> str:
@@ -118,3 +119,16 @@ def last_lines(error: BaseException) -> str:
     frames = [frame for frame in found.stack if frame.filename not in own and not frame.filename.startswith("<frozen")]
     lines = traceback.format_list(frames[-TRACE_FRAMES:]) + list(found.format_exception_only())
     return "".join(lines).rstrip()[-LONGEST:]
+
+
+def checked(message: Any, count: int) -> Report:
+    """A report as it arrived from another process. Raises `ValueError` for what is none."""
+    fits = isinstance(message, list) and len(message) == 5 and all(isinstance(text, str) for text in message[3:])
+    if fits:
+        index, state, score, why, trace = message
+        number = isinstance(score, float) and abs(score) < float("inf")
+        fits = type(index) is int and 0 <= index < count and state in get_args(State)
+        fits = fits and (number if state == "score" else score is None)
+    if not fits:
+        raise ValueError(f"{message!r:.100}")
+    return index, state, score, why, trace

@@ -5,6 +5,7 @@ Downwards (trusted): pickles of rewards and completions. Upwards (a reward is an
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
 import os
@@ -16,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.components import Reward
-from tunesmith.errors import ConfigError
+from tunesmith.components import Component, Reward, Rollout
+from tunesmith.errors import ConfigError, DataError
 
 LARGEST_REPORT = 1 << 20
 """Bytes of a message from a process that judges; whatever claims to be longer is not one of ours."""
@@ -93,13 +94,30 @@ class _Pickler(pickle.Pickler):
         self.modules: dict[str, str | None] = {}
 
     def reducer_override(self, obj: Any) -> Any:
-        origin = vars(obj).get("from_function") if isinstance(obj, type) else None
-        if origin is not None:
-            return origin
+        if isinstance(obj, type) and issubclass(obj, Component):
+            return self._component(obj)
         name = getattr(obj, "__module__", None) if isinstance(obj, type) or callable(obj) else type(obj).__module__
         if isinstance(name, str):
             self.modules[name] = getattr(sys.modules.get(name), "__file__", None)
         return NotImplemented
+
+    def _component(self, cls: type[Component]) -> Any:
+        """By name, since a plugin that is loaded twice has two classes of the same one."""
+        origin = vars(cls).get("from_function")
+        if origin is not None:
+            return origin
+        if _named(cls.__module__, cls.__qualname__) is None:
+            raise pickle.PicklingError(f"it is not found as {cls.__module__}.{cls.__qualname__}")
+        self.modules[cls.__module__] = getattr(sys.modules[cls.__module__], "__file__", None)
+        return _named, (cls.__module__, cls.__qualname__)
+
+
+def _named(module: str, qualname: str) -> Any:
+    """What a module holds under a name, or ``None``."""
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def parcel(reward: Reward) -> Parcel:
@@ -111,8 +129,10 @@ def parcel(reward: Reward) -> Parcel:
     pickler = _Pickler(file)
     settings = {name: getattr(reward, name) for name in type(reward).model_fields}
     try:
+        if type(reward).__module__ == "__main__":
+            raise pickle.PicklingError("it is defined in the script that is running")
         pickler.dump((type(reward), settings, reward.selector))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except (pickle.PicklingError, AttributeError, TypeError, ImportError) as error:
         raise _cannot_be_sent(reward, str(error)) from None
     if "__main__" in pickler.modules:
         raise _cannot_be_sent(reward, "it is defined in the script that is running")
@@ -159,3 +179,16 @@ def parcels(payload: bytes) -> Sequence[Parcel]:
     """What `pickle.dumps` made of a list of parcels."""
     found: Sequence[Parcel] = pickle.loads(payload)
     return found
+
+
+def job(reward: int, rollouts: Sequence[Rollout]) -> bytes:
+    """Completions for a reward. Raises `DataError` for a column that no other process can be given."""
+    try:
+        return pickle.dumps((reward, list(rollouts)))
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise DataError(
+            "a row cannot be handed to the processes that judge",
+            where=f"columns {', '.join(rollouts[0].columns)}",
+            why=str(error),
+            fix="leave columns that are no plain values out of the rows",
+        ) from None

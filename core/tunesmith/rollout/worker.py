@@ -47,6 +47,12 @@ def main(role: str, descriptor: int) -> NoReturn:
     """Be a keeper that loads and forks (``keep``), one that only starts interpreters (``spawn``), or a judge."""
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the trainer is gone
+        _be(role, channel)
+    os._exit(0)
+
+
+def _be(role: str, channel: socket.socket) -> None:
     if role == "judge":
         _die_with_parent()
         payload = receive(channel)
@@ -57,7 +63,6 @@ def main(role: str, descriptor: int) -> NoReturn:
         _Keeper(channel, None).run()
     else:
         _keep(channel)
-    os._exit(0)
 
 
 def _tell(channel: socket.socket, message: Any) -> None:
@@ -269,7 +274,10 @@ def serve(channel: socket.socket, rewards: Sequence[Reward]) -> None:
     def report(message: Any) -> None:
         if os.getpid() != own:  # a reward forked and came back twice
             os._exit(0)
-        _tell(channel, message)
+        try:
+            _tell(channel, message)
+        except OSError:  # nobody listens any more, or a reward closed what is not its own
+            os._exit(1)
 
     report("ready")
     while (job := receive(channel)) is not None:

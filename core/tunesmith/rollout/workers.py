@@ -14,13 +14,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from tunesmith import errors
-from tunesmith.components import Reward, Rollout, State
-from tunesmith.errors import ConfigError, DataError, ResourceError, RewardError, TunesmithError
-from tunesmith.rollout.judging import EACH, Report
-from tunesmith.rollout.wire import LARGEST_REPORT, BrokenWireError, Frames, pack, parcel
+from tunesmith.components import Reward, Rollout
+from tunesmith.errors import ConfigError, ResourceError, RewardError, TunesmithError
+from tunesmith.rollout.judging import EACH, Report, checked
+from tunesmith.rollout.wire import LARGEST_REPORT, BrokenWireError, Frames, job, pack, parcel
 from tunesmith.rollout.worker import FORK, command
 
 LARGEST_CHUNK = 64
@@ -46,11 +46,13 @@ class Chunk:
         reward: its index.
         positions: which completions.
         deaths: how many processes died over it, where it is a single completion.
+        exclusive: judge it while nothing else is judged, so that it is clear whom to blame.
     """
 
     reward: int
     positions: list[int]
     deaths: int = 0
+    exclusive: bool = False
 
 
 @dataclass(slots=True)
@@ -217,20 +219,26 @@ class Workers:
                 self._forget(judge)
 
     def _hand_out(self, queue: deque[Chunk], rollouts: Sequence[Rollout]) -> None:
-        for judge in [judge for judge in self._judges.values() if judge.ready and not judge.chunk][: len(queue)]:
+        for judge in [judge for judge in self._judges.values() if judge.ready and not judge.chunk]:
+            if not queue or not self._may_begin(queue[0]):
+                break
             chunk = queue.popleft()
             judge.chunk, judge.left = chunk, dict.fromkeys(chunk.positions)
             judge.each = not self._rewards[chunk.reward].batched or len(chunk.positions) == 1
             judge.clock = time.monotonic() + TAKE_OVER
-            job = _job(chunk, rollouts)
+            work = job(chunk.reward, [rollouts[position] for position in chunk.positions])
             try:
-                self._send(judge, job)
+                self._send(judge, work)
             except OSError:  # it ended while it was idle, so nobody is to blame
                 queue.appendleft(chunk)
                 self._forget(judge)
         starting = sum(not judge.ready for judge in self._judges.values())
         for _ in range(min(len(queue) - starting, self._count - len(self._judges))):
             self._start_judge()
+
+    def _may_begin(self, chunk: Chunk) -> bool:
+        busy = [judge.chunk for judge in self._judges.values() if judge.chunk]
+        return not busy or not (chunk.exclusive or any(other.exclusive for other in busy))
 
     def _until_next_deadline(self) -> float | None:
         clocks = [judge.clock for judge in self._judges.values() if judge.clock is not None]
@@ -282,7 +290,7 @@ class Workers:
                 raise ValueError("completions are missing")
             judge.chunk = judge.clock = None
         else:
-            index, state, score, why, trace = _report(message, len(judge.chunk.positions))
+            index, state, score, why, trace = checked(message, len(judge.chunk.positions))
             position = judge.chunk.positions[index]
             if position not in judge.left:
                 raise ValueError("a completion was reported twice")
@@ -310,7 +318,7 @@ class Workers:
 
     def _restart_keeper(self, queue: deque[Chunk], put: Put) -> None:
         for judge in list(self._judges.values()):
-            self._ended(judge, "the process that keeps it was killed", queue, put, kill=False)
+            self._ended(judge, "the process that keeps it was killed", queue, put, kill=False, exclusive=True)
         self._selector.unregister(self._control)
         self._end()
         self._start_keeper()
@@ -335,7 +343,9 @@ class Workers:
         else:
             queue.extend(Chunk(chunk.reward, [position]) for position in left)
 
-    def _ended(self, judge: _Judge, why: str, queue: deque[Chunk], put: Put, *, kill: bool = True) -> None:
+    def _ended(
+        self, judge: _Judge, why: str, queue: deque[Chunk], put: Put, *, kill: bool = True, exclusive: bool = False
+    ) -> None:
         """A process is gone; whom it was judging is tried once more alone, because it may not be to blame."""
         if not judge.ready:
             self._fruitless, self._last_cause = self._fruitless + 1, why
@@ -343,39 +353,13 @@ class Workers:
         chunk, left = judge.chunk, list(judge.left)
         if chunk is None or not left:
             return
-        if len(chunk.positions) == 1 and chunk.deaths:
+        if chunk.deaths and (chunk.exclusive or not exclusive):
             put(chunk.reward, (left[0], "infrastructure", None, why, ""))
         elif judge.each:
-            queue.append(Chunk(chunk.reward, left[:1], deaths=1))
+            queue.append(Chunk(chunk.reward, left[:1], deaths=1, exclusive=exclusive))
             queue.extend([Chunk(chunk.reward, left[1:])] if left[1:] else [])
         else:
             queue.extend(Chunk(chunk.reward, [position]) for position in left)
-
-
-def _job(chunk: Chunk, rollouts: Sequence[Rollout]) -> bytes:
-    """Raises `DataError` for a column that no other process can be given."""
-    try:
-        return pickle.dumps((chunk.reward, [rollouts[position] for position in chunk.positions]))
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise DataError(
-            "a row cannot be handed to the processes that judge",
-            where=f"columns {', '.join(rollouts[chunk.positions[0]].columns)}",
-            why=str(error),
-            fix="leave columns that are no plain values out of the rows",
-        ) from None
-
-
-def _report(message: Any, count: int) -> Report:
-    """Check what a process sent. Raises `ValueError`."""
-    fits = isinstance(message, list) and len(message) == 5 and all(isinstance(text, str) for text in message[3:])
-    if fits:
-        index, state, score, why, trace = message
-        number = isinstance(score, float) and abs(score) < float("inf")
-        fits = type(index) is int and 0 <= index < count and state in get_args(State)
-        fits = fits and (number if state == "score" else score is None)
-    if not fits:
-        raise ValueError(f"{message!r:.100}")
-    return index, state, score, why, trace
 
 
 def _end(keeper: subprocess.Popen[bytes], control: socket.socket, owner: int) -> None:
