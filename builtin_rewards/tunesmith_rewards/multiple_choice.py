@@ -14,6 +14,9 @@ _ALONE = re.compile(r"(?:option|choice|answer)?\s*[(\[]?([A-J])[)\].:]?", re.IGN
 _LABELLED = re.compile(r"(?:(?:option|choice|answer)\s+)?(?:[(\[]([A-J])[)\]]|([A-J])[).:])(?:\s+|$)(.*)", re.DOTALL)
 _STATED = re.compile(r"(?:option|choice)\s+[(\[]?([A-J])[)\]]?(?![\w'])", re.IGNORECASE)
 _LEADING = re.compile(r"([B-J])(?=\s*(?:[,;.-]|because|since|as\b|$))")
+_LABELS = re.compile(
+    r"[(\[][A-J][)\]]|(?<![\w'])[A-J][).:](?=\s|$)|(?:(?<![\w'])(?:or|and|but)|[,;/&])\s*[A-J](?![\w'])"
+)
 _WRAP = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed)\s*\{([^{}]*)\}")
 
 
@@ -102,7 +105,7 @@ class MultipleChoice(Reward):
         if self.extract == "whole" or (self.extract == "auto" and not found and self._letter(rest, choices)):
             found = [rest]
         if self.extract == "last-line" or (self.extract == "auto" and not found):
-            found = [last_line(rest)]
+            found = [] if _ends_in_choices(rest) else [last_line(rest)]
         return found[-1:] if self.several == "last" else found
 
     def _letter(self, text: str, choices: Sequence[str]) -> str | None:
@@ -131,9 +134,15 @@ class MultipleChoice(Reward):
         return _folded(text) not in others or _folded(text) in own
 
 
+def _ends_in_choices(text: str) -> bool:
+    """Whether the last lines list choices, as a copied question does; that is no answer."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return len(lines) > 1 and all(_LABELLED.match(_bare(line)) for line in lines[-2:])
+
+
 def _labels(text: str) -> list[str]:
     """Letters that label a choice within a text; a capital alone is none, since it may be a word."""
-    return re.findall(r"[(\[][A-J][)\]]|(?<![\w'])[A-J][).:](?=\s|$)|(?<![\w'])(?:or|and)\s+[A-J](?![\w'])", text)
+    return _LABELS.findall(text)
 
 
 def _bare(text: str) -> str:

@@ -14,7 +14,10 @@ from tunesmith import Fault, Reward, Rollout
 
 _PERCENT = re.compile(r"\s*(?:\\?%|\bpercent\b|\bper cent\b)$", re.IGNORECASE)
 _CURRENCY = re.compile("^([-+]?)\\s*\\\\?[$\u20ac\u00a3\u00a5]\\s*")
-_UNIT = re.compile(r"(?<=[\d.}\s])\s*(?:\\(?:text|mathrm)\s*\{[^{}]*\}|[A-Za-z\u00b0][A-Za-z\u00b0/^0-9. ]*)\s*$")
+_WORD = r"(?:(?!(?:and|or|to|plus|minus|times|by|of|e|x)\b)[A-Za-z\u00b0]{2,}|[mgshlLVWJNKCFAk\u00b0])"
+_UNIT = re.compile(
+    rf"(?<=[\d.}}\s])\s*(?:\\(?:text|mathrm)\s*\{{[^{{}}]*\}}|{_WORD}(?:[ /]{_WORD}){{0,3}})(?:\^?\{{?-?[1-4]\}}?)?\s*$"
+)
 _NAME = re.compile(r"^[A-Za-z]\w{0,20}\s*(?:=|\\approx|\u2248)\s*")
 
 

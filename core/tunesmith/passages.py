@@ -10,7 +10,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox)[ \t]*(?=[{\w-])")
 _BARE_BOX = re.compile(r"[^\s{}$]+")
 _PHRASE = re.compile(
     r"""
-      ^[ \t]*\#{4}[ \t]*(?P<hashes>[^\n]+)                       # #### 42
+      (?<!\#)\#{4}[ \t]*(?P<hashes>[^\n\#]+)\s*\Z             # #### 42 at the end; elsewhere it is a heading
     | \b(?:the[ ]+)?(?:(?:final|correct)[ ]+)?(?:answer|option|choice)(?:[ ]+is|[ ]*:(?:[ ]*\*\*)?|[ ]*\*\*[ ]*:)
       [ \t]*:?[ \t]*(?P<said>[^\n]+)                             # the final answer is 42; **Answer:** 42
     """,
@@ -61,7 +61,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def final_answers(text: str) -> list[str]:
-    """What is said to be the answer, in order: "Answer: 42", "the answer is 42", "#### 42", ``<answer>42</answer>``.
+    """What is said to be the answer, in order: "Answer: 42", "the answer is 42", ``<answer>42</answer>``, "#### 42".
 
     Each is one line without its marks (``**``, ``$``) and without the sentences that follow; the content of the tags
     is as it is.
