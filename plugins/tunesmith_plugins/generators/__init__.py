@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -48,7 +48,39 @@ class TransformersCB(Generator):
         return ContinuousSession(policy, tokenizer, stop_ids, self.max_batch_tokens)
 
 
+class VLLM(Generator):
+    """vLLM, beside the trainer on its GPU or as a server. Not run in the tests: there it meets a recorded interface.
+
+    Written for vLLM 0.33, which is not installed with tunesmith. Log-probabilities are vLLM's own where tokens are
+    drawn from the whole distribution; where they are truncated, the policy computes them again.
+    """
+
+    name: ClassVar[str] = "vllm"
+    needs: ClassVar[tuple[str, ...]] = ("vllm",)
+    mode: Literal["colocate", "server"] = "colocate"
+    """Where it runs: in a process of its own on the GPU of the policy, or wherever `url` says."""
+    gpu_memory: float = Field(default=0.3, gt=0, lt=1)
+    """Share of the GPU's memory for a colocated engine, weights included."""
+    url: str = "http://127.0.0.1:8000"
+    """Of the server, which needs a GPU of its own. It is started with VLLM_SERVER_DEV_MODE=1 and `vllm serve MODEL
+    --logprobs-mode processed_logprobs --weight-transfer-config '{"backend": "nccl"}'`."""
+    address: str = "127.0.0.1"
+    """Of this machine, for the server's workers to fetch the weights from."""
+    port: int = Field(default=51_216, ge=1, le=65_535)
+    """On which the weights are sent."""
+    requests: int = Field(default=128, ge=1)
+    """Requests to the server at the same time."""
+    timeout: float = Field(default=600.0, gt=0)
+    """Seconds that a request to the server may take."""
+
+    def open(self, policy: Scorer, tokenizer: Any, stop_ids: Collection[int]) -> GeneratorSession:
+        """Start the engine or find the server, send it the weights and sample a little."""
+        from tunesmith_plugins.generators.vllm_engine import VLLMSession
+
+        return VLLMSession(self, policy, tokenizer, stop_ids)
+
+
 @tunesmith.hookimpl
 def tunesmith_register_generators() -> list[type[Generator]]:
     """Register the built-in engines."""
-    return [Native, TransformersCB]
+    return [Native, TransformersCB, VLLM]

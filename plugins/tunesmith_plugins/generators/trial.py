@@ -49,12 +49,12 @@ def choose(policy: Scorer) -> type[native.Cache]:
     return cache
 
 
-def trial_prompts(policy: Scorer) -> list[Ids]:
+def trial_prompts(policy: Scorer, new_tokens: int = NEW_TOKENS) -> list[Ids]:
     """Two short prompts of different length, and one that outgrows a sliding window while it is completed."""
     config = policy.language_model.config.get_text_config()
     window = getattr(config, "sliding_window", None) or 0
     long = window - 1 if 0 < window <= LONGEST_PROBE else 11
-    sizes = {min(n, (longest_allowed(policy) or n + NEW_TOKENS) - NEW_TOKENS) for n in (2, 5, max(long, 1))}
+    sizes = {min(n, (longest_allowed(policy) or n + new_tokens) - new_tokens) for n in (2, 5, max(long, 1))}
     random = np.random.default_rng(0)
     return [random.integers(0, config.vocab_size, n, dtype=np.int32) for n in sorted(sizes) if n > 0]
 
