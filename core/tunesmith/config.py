@@ -14,6 +14,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from tunesmith import unsandboxed
 from tunesmith.components import Component, Method, Reward, Source
 from tunesmith.errors import ConfigError, ResourceError, TunesmithError, did_you_mean, nearest
 from tunesmith.explain import Location, Nested, UnknownSetting, explain
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 ENVIRONMENT = "TUNESMITH_"
-RESERVED = {BLOCK_VARIABLE, "TUNESMITH_CACHE", "TUNESMITH_DEBUG"}
+RESERVED = {BLOCK_VARIABLE, "TUNESMITH_CACHE", "TUNESMITH_DEBUG", unsandboxed.VARIABLE}
 ORIGINS = ("default", "method", "adapter", "preset", "run file", "environment", "--set", "flag")
 
 

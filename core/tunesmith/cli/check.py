@@ -11,6 +11,7 @@ import click
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
 from tunesmith.cli.listing import check_kind
+from tunesmith.cli.sandbox import unsandboxed_option
 from tunesmith.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ LOOKS: dict[str, dict[str, Any]] = {"ok": {"fg": "green"}, "failed": {"fg": "red
 @click.option("--map", "columns", metavar="NAME=YOURS", multiple=True, help="Rename a column.")
 @click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="A setting of the component.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
+@unsandboxed_option
 @plugin_options
 def check(kind: str, name: str, as_json: bool, **options: Any) -> None:
     """Check that a component keeps what its kind promises.

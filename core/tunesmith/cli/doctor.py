@@ -19,6 +19,7 @@ import click
 
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
+from tunesmith.cli.sandbox import sandbox
 from tunesmith.components import KINDS
 from tunesmith.errors import ResourceError
 
@@ -48,12 +49,14 @@ class Check:
     fix: str = ""
 
 
-@click.command("doctor")
+@click.group("doctor", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @plugin_options
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check packages, devices, memory, folders and plugins; exit code 4 when something required is broken."""
+    if ctx.invoked_subcommand is not None:
+        return
     checks = [*_packages(), *_devices(), *_offline(), *_folders(), *_plugins()]
     broken = [check for check in checks if check.status == "broken"]
     if as_json:
@@ -62,6 +65,9 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
         click.echo("\n".join(_report(checks)))
     if broken:
         ctx.exit(ResourceError.exit_code)
+
+
+doctor.add_command(sandbox)
 
 
 def _report(checks: list[Check]) -> list[str]:

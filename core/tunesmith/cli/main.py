@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from tunesmith import __version__
+from tunesmith import __version__, unsandboxed
 from tunesmith.cli import failures, terminal
 from tunesmith.cli.common import COMMANDS, DEBUG_VARIABLE, Shared, is_main_process, load_registry, plugin_options
 from tunesmith.errors import ConfigError, TunesmithError, did_you_mean
@@ -120,6 +120,7 @@ def _run(args: list[str], options: Shared) -> int:
         from click.shell_completion import shell_complete
 
         return shell_complete(cli, {}, "tunesmith", "_TUNESMITH_COMPLETE", completion)
+    unsandboxed.refuse_inherited()
     try:
         with cli.make_context("tunesmith", args, obj=options, color=terminal.colour()) as ctx:
             cli.invoke(ctx)

@@ -10,6 +10,7 @@ import click
 from tunesmith.cli import terminal
 from tunesmith.cli.aliases import ALIASES, SAME_AS, alias_options
 from tunesmith.cli.common import plugin_flags
+from tunesmith.cli.sandbox import unsandboxed_flag
 from tunesmith.cli.show import recommended, setting, written
 from tunesmith.components import Method
 from tunesmith.errors import ConfigError, did_you_mean
@@ -218,6 +219,7 @@ def _control_options(method: type[Method]) -> list[click.Option]:
         click.Option(["--resume", "resume_run"], is_flag=True, help="Continue the run that is in the output folder."),
         click.Option(["--overwrite"], is_flag=True, help="Delete the run that is in the output folder."),
         *plugin_flags(),
+        unsandboxed_flag(),
         click.Option(
             ["--help-all"], is_flag=True, is_eager=True, expose_value=False, callback=_help_all, help="All settings."
         ),

@@ -14,6 +14,7 @@ from tunesmith.cli import terminal
 from tunesmith.cli.aliases import given_aliases, translate
 from tunesmith.cli.common import is_main_process, load_registry, plugin_options, shared
 from tunesmith.cli.options import RunCommand, given
+from tunesmith.cli.sandbox import unsandboxed_option
 from tunesmith.components import Method
 from tunesmith.errors import ConfigError, did_you_mean
 from tunesmith.plugins import Registry
@@ -95,6 +96,7 @@ def run(ctx: click.Context) -> None:
 
 @click.command("resume")
 @click.argument("folder", metavar="RUN_DIR")
+@unsandboxed_option
 @plugin_options
 def resume(folder: str) -> None:
     """Continue a stopped run in its folder."""

@@ -12,6 +12,7 @@ import click
 
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
+from tunesmith.cli.sandbox import unsandboxed_option
 from tunesmith.errors import ConfigError, RewardError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ SHOWN_CHARACTERS = 400
 @click.option("--worst", type=click.IntRange(min=1), metavar="N", help="Show the N completions with the least reward.")
 @click.option("--best", type=click.IntRange(min=1), metavar="N", help="Show the N completions with the most reward.")
 @click.option("--json", "as_json", is_flag=True, help="For programs, with every score and state.")
+@unsandboxed_option
 @plugin_options
 def score(words: tuple[str, ...], data: str, as_json: bool, **options: Any) -> None:
     """Judge completions with rewards.

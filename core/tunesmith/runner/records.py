@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tunesmith import unsandboxed
 from tunesmith.config import Run
 from tunesmith.plugins import Registry
 from tunesmith.runfile import dump
@@ -91,6 +92,7 @@ def write_manifest(folder: Path, registry: Registry, sources: Sequence[Mapping[s
         "command": sys.argv,
         "folder": str(Path.cwd()),
         "processes": processes,
+        "unsandboxed_code": unsandboxed.allowed(),
         "packages": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
+from tunesmith import unsandboxed
 from tunesmith.errors import ConfigError
-from tunesmith.sandbox import permission, probes
+from tunesmith.sandbox import probes
 from tunesmith.sandbox.execution import execute
 from tunesmith.sandbox.limits import Calls, Command, Limits, Outcome, Program
 from tunesmith.sandbox.tiers import Tier
@@ -37,8 +38,8 @@ class Sandbox:
         if tier == "auto":
             self.tier: Tier = probes.strongest()
         elif tier == "none":
-            if not permission.allowed():
-                raise ConfigError("there is no leave to run code without a sandbox", fix=f"add {permission.FLAG}")
+            if not unsandboxed.allowed():
+                raise ConfigError("there is no leave to run code without a sandbox", fix=f"add {unsandboxed.FLAG}")
             self.tier = "none"
         else:
             probes.require(tier)

@@ -8,8 +8,9 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 
+from tunesmith import unsandboxed
 from tunesmith.errors import ResourceError
-from tunesmith.sandbox import landlock, permission, seccomp, tiers
+from tunesmith.sandbox import landlock, seccomp, tiers
 from tunesmith.sandbox.execution import execute
 from tunesmith.sandbox.limits import Limits, Python
 
@@ -65,7 +66,7 @@ def probes() -> list[Probe]:
 
 
 def strongest() -> tiers.Tier:
-    """The strongest tier that works; ``none`` only with leave (see `tunesmith.sandbox.permission`).
+    """The strongest tier that works; ``none`` only with leave (see `tunesmith.unsandboxed`).
 
     Raises:
         ResourceError: no tier works, and there is no leave to do without.
@@ -74,13 +75,13 @@ def strongest() -> tiers.Tier:
         found = probe()
         if found.works:
             return found.tier
-    if permission.allowed():
+    if unsandboxed.allowed():
         return "none"
     raise ResourceError(
         "no sandbox works on this machine, so model-written code is not run",
         why="; ".join(f"{probe.tier}: {probe.detail}" for probe in probes()),
         fix="; or ".join(dict.fromkeys(probe.fix for probe in probes() if probe.fix))
-        + f"; or, on a machine that you can lose, add {permission.FLAG} to the command",
+        + f"; or, on a machine that you can lose, add {unsandboxed.FLAG} to the command",
     )
 
 

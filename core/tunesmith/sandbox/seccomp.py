@@ -104,8 +104,8 @@ def make_filter(*, exposed: bool = False, signals: bool = False) -> bytes:
     code += _checked(IOCTL[column], 1, [step for t in TERMINAL for step in (_op(EQUALS, t, 0, 1), _fail(errno.EPERM))])
     shared = [_op(AND, SHARED_ANONYMOUS), _op(EQUALS, SHARED_ANONYMOUS, 0, 1), _fail(errno.EPERM)]
     code += _checked(MMAP[column], 3, shared)
-    for *numbers, argument in ON_OTHERS.values() if exposed else ():
-        code += _checked(numbers[column], argument, [_op(EQUALS, 0, 1, 0), _fail(errno.EPERM)])
+    for own in ON_OTHERS.values() if exposed else ():
+        code += _checked(own[column], own[2], [_op(EQUALS, 0, 1, 0), _fail(errno.EPERM)])
     return b"".join([*code, _op(RETURN, ALLOW)])
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-TICK = 0.02
-"""Seconds between two looks; more where a look takes long, so that looking takes an eighth of the time at most."""
+TICK, LONGEST = 0.02, 0.1
+"""Seconds between two looks. On a machine with thousands of processes a look is work: then it takes an eighth of a
+processor's time, but is never put off longer than the second number."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -28,10 +29,9 @@ class Watch:
 
     def look(self) -> str | None:
         """What is too much by now (``memory`` or ``scratch``), or ``None``."""
-        start = time.monotonic()
+        start = time.thread_time()
         found = self._over()
-        took = time.monotonic() - start
-        self.due = time.monotonic() + max(TICK, 8 * took)
+        self.due = time.monotonic() + min(LONGEST, max(TICK, 8 * (time.thread_time() - start)))
         return found
 
     def _over(self) -> str | None:

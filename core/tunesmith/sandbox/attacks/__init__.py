@@ -149,7 +149,9 @@ def attempt_all(tiers: Iterable[Tier]) -> list[Result]:
     for tier in tiers:
         sandbox = Sandbox(tier)
         with Prey() as prey:
-            results += [attempt(attack, sandbox, prey) for attack in attacks() if not attack.only or tier in attack.only]
+            results += [
+                attempt(attack, sandbox, prey) for attack in attacks() if not attack.only or tier in attack.only
+            ]
     return results
 
 

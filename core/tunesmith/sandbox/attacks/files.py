@@ -54,7 +54,7 @@ for path in (prey["file"], prey["home"] + "/.netrc", prey["home"] + "/.cache/hug
 try:
     names = os.listdir("/proc")
 except OSError:
-    names = [str(n) for n in range(1, 100000)]
+    names = [str(n) for n in range(1, 2000)]
 for name in [*names, str(prey["parent"]), str(prey["victim"])]:
     for what in ("environ", "cmdline", "stat", "maps"):
         try:
@@ -107,7 +107,7 @@ for path in ("/var/tmp/tunesmith-attack", prey["folder"] + "/x", prey["file"], "
     try:
         with open(path, "w") as stream:
             stream.write("0")
-        if not path.startswith("/proc/self/oom"):
+        if not path.startswith(("/proc/self/oom", "/tmp/", "/dev/shm/")):  # these two are its own
             escaped(path)
     except OSError as error:
         print(error)
@@ -143,7 +143,7 @@ for place in [*places, sysconfig.get_path("purelib"), sysconfig.get_path("stdlib
         os.makedirs(place, exist_ok=True)
         with open(os.path.join(place, "usercustomize.py"), "w") as stream:
             stream.write("")
-        if not place.startswith("/tmp/"):
+        if not place.startswith(("/tmp/", "/dev/shm/")):
             escaped(place)
     except OSError as error:
         print(error)
@@ -240,7 +240,9 @@ else:
     ),
     Attack(
         "give back a file that is too long",
-        command(f"stream = open('result', 'wb')\nfor _ in range(15):\n    stream.write(bytes({MIB}))\n", collect="result"),
+        command(
+            f"stream = open('result', 'wb')\nfor _ in range(15):\n    stream.write(bytes({MIB}))\n", collect="result"
+        ),
         endings=("ok", "output_limit"),
         limits=SMALL,
         judge=lambda outcome, _: "it came back" if len(outcome.collected or b"") > SMALL.report else None,

@@ -50,7 +50,10 @@ for flag in (0x10000000, 0x20000000, 0x40000000, 0x20000):
         escaped(hex(flag))
 """,
     ),
-    Attack("use calls that are newer than the filter", TRY.format(calls='[("x", (n, n), (0,) * 6) for n in range(452, 480)]')),
+    Attack(
+        "use calls that are newer than the filter",
+        TRY.format(calls='[("x", (n, n), (0,) * 6) for n in range(452, 480)]'),
+    ),
     Attack(
         "use the 32-bit numbers of the processor",
         "got = call(0x40000000 + 39)\nescaped(got)\n",

@@ -17,6 +17,8 @@ from typing import Any
 from tunesmith.sandbox.watch import below
 
 SUBREAPER = 36
+PLACES = [os.path.join(folder, "tunesmith-attack") for folder in ("/var/tmp", "/tmp", os.path.expanduser("~"))]
+"""Files that attacks try to write, outside of the prey's own folder."""
 VARIABLE = "TUNESMITH_CANARY"
 
 
@@ -80,8 +82,9 @@ class Prey:
             return "the victim was ended"
         if self.file.read_text() != self.secret or sorted(p.name for p in self.folder.iterdir()) != ["socket", "token"]:
             return "a file of ours was changed"
-        if os.path.exists("/var/tmp/tunesmith-attack"):
-            return "a file was written to /var/tmp"
+        for place in PLACES:
+            if os.path.lexists(place):
+                return f"{place} was written"
         for listener in (self.tcp, self.udp, self.abstract, self.path):
             try:
                 listener.recv(1) if listener is self.udp else listener.accept()[0].close()
@@ -114,7 +117,9 @@ class Prey:
         os.close(self.read_end)
         os.close(self.write_end)
         shutil.rmtree(self.folder, ignore_errors=True)
-        Path("/var/tmp/tunesmith-attack").unlink(missing_ok=True)
+        for place in PLACES:
+            if os.path.isfile(place):
+                os.unlink(place)
 
     def __enter__(self) -> Prey:
         return self

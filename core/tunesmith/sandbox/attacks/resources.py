@@ -25,12 +25,16 @@ ATTACKS = [
     Attack(
         "four processes of 250 MB",
         """
+read, write = os.pipe()
 for _ in range(4):
     if os.fork() == 0:
         data = bytearray(b"x") * 250_000_000
+        os.write(write, b"x")
         time.sleep(5)
         os._exit(0)
-time.sleep(3)
+for _ in range(4):
+    os.read(read, 1)
+time.sleep(0.5)
 escaped()
 """,
         endings=("memory",),
@@ -124,7 +128,7 @@ while True:
             pass
 """,
         endings=("output_limit", "timeout"),
-        limits=Limits(wall=2.0),
+        limits=Limits(wall=1.0),
         seconds=6.0,
         judge=_bounded,
     ),
@@ -145,7 +149,7 @@ deeper(1)
         "more processor time than it has, in several processes",
         "for _ in range(3):\n    os.fork()\nwhile True:\n    pass\n",
         endings=("timeout",),
-        limits=Limits(wall=2.0, cpu=1.0),
+        limits=Limits(wall=1.5, cpu=1.0),
         seconds=6.0,
     ),
 ]  # fmt: skip
