@@ -68,6 +68,10 @@ class OnlineMethod(Method, Sampling, HasReference):
     """Passes over the answers of a step."""
     minibatches: int = Field(default=1, ge=1)
     """Updates in one pass, each on its part of the prompts."""
+    kl_coef: float = Field(default=0.0, ge=0)
+    """Beta: the reward is less by beta times the KL to the reference. Objectives may have a KL in the loss instead."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k1"
+    """How the KL in the reward is estimated; only k1 has the gradient of the KL."""
     max_draws: int = Field(default=1, ge=1)
     """Sample for so many batches of prompts at most, until a step has enough groups whose rewards differ (DAPO's
     dynamic sampling); 1: never again."""
@@ -91,6 +95,8 @@ class OnlineMethod(Method, Sampling, HasReference):
     def _can_learn(self) -> OnlineMethod:
         if self.temperature == 0:
             raise ValueError("temperature 0 samples the same answer again and again, so there is nothing to compare")
+        if self.kl_coef and getattr(self.objective, "kl_coef", 0.0):
+            raise ValueError("kl_coef is given twice, in the reward and in the objective: keep one of them")
         correction = getattr(self.objective, "correction", "none")
         if correction != "none" and not self.sampling.whole:
             raise ValueError(
@@ -108,12 +114,12 @@ class OnlineMethod(Method, Sampling, HasReference):
     @property
     def needs_reference(self) -> bool:
         """True where these settings compare the policy with its reference."""
-        return bool(getattr(self.objective, "kl_coef", 0.0))
+        return self.kl_coef > 0 or bool(getattr(self.objective, "kl_coef", 0.0))
 
     @property
     def needs_old(self) -> bool:
         """True where the policy's own log-probabilities are noted before it is updated."""
-        return self.updates_per_step > 1
+        return self.updates_per_step > 1 or self.kl_coef > 0
 
     def active_roles(self) -> frozenset[Role]:
         """Without the reference where nothing is compared with it."""
@@ -153,7 +159,13 @@ class OnlineMethod(Method, Sampling, HasReference):
         """Sample and judge answers; note the log-probabilities that updates and references need."""
         from tunesmith.rollout.collect import grow, note_logps
 
-        return note_logps(self, grow(self, batch, ctx, f"step {ctx.step}"), ctx)
+        return self.shaped(note_logps(self, grow(self, batch, ctx, f"step {ctx.step}"), ctx), ctx)
+
+    def shaped(self, batch: Batch, ctx: Context) -> Batch:
+        """Put what is beside the rewards into the values of the answers: here the KL of the whole answer."""
+        from tunesmith.rollout.collect import penalise
+
+        return penalise(batch, self.kl_coef, self.kl_estimator)
 
     def totals(self, batch: Batch) -> Mapping[str, float]:
         """Prompts, those whose answers differ in reward, and sums of the rewards and their squares."""

@@ -57,16 +57,6 @@ class PPO(OnlineMethod, HasCritic):
     reward_clip: float | None = Field(default=None, gt=0)
     """Cut rewards (after they were scaled) to plus and minus this."""
 
-    @property
-    def needs_reference(self) -> bool:
-        """True with a weight on the KL."""
-        return self.kl_coef > 0 or super().needs_reference
-
-    @property
-    def needs_old(self) -> bool:
-        """Also for the KL in the reward."""
-        return self.kl_coef > 0 or super().needs_old
-
     def param_groups(self, models: Models) -> list[ParamGroup]:
         """The policy's groups, and the critic's at a rate of their own."""
         critic = models.critic.parameters()
@@ -88,15 +78,15 @@ class PPO(OnlineMethod, HasCritic):
         super().started(ctx, trees)
         ctx.state["kl_coef"] = self.kl_coef
 
-    def collect(self, batch: Batch, ctx: Context) -> Batch:
-        """Sample, judge, ask the critic; give every token its reward, advantage and return."""
+    def shaped(self, batch: Batch, ctx: Context) -> Batch:
+        """Ask the critic; give every token its reward, advantage and return."""
         from tunesmith.rollout import critic
 
-        batch = critic.note_values(super().collect(batch, ctx), ctx.models)
         scale = ctx.state.get("rewards") if self.normalise_rewards else None
         return critic.token_advantages(
-            batch,
+            critic.note_values(batch, ctx.models),
             kl_coef=ctx.state.get("kl_coef", self.kl_coef),
+            kl_estimator=self.kl_estimator,
             discount=self.discount,
             decay=self.decay,
             clip=self.reward_clip,

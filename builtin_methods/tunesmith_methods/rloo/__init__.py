@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 import tunesmith
 from tunesmith import AnyObjective, Card, Method, OnlineMethod
@@ -37,33 +37,11 @@ class RLOO(OnlineMethod):
     kl_coef: float = Field(default=0.03, ge=0)
     """Beta: the reward of an answer is less by beta times its log-ratio to the reference (arXiv:2402.14740, eq. 6)."""
 
-    @model_validator(mode="after")
-    def _one_kl(self) -> RLOO:
-        if self.kl_coef and getattr(self.objective, "kl_coef", 0.0):
-            raise ValueError("kl_coef is given twice, in the reward and in the objective: keep one of them")
-        return self
-
-    @property
-    def needs_reference(self) -> bool:
-        """True with a weight on the KL."""
-        return self.kl_coef > 0 or super().needs_reference
-
-    @property
-    def needs_old(self) -> bool:
-        """Also for the KL in the reward."""
-        return self.kl_coef > 0 or super().needs_old
-
     def advantages(self, rewards: Tensor, groups: Groups, batch: Batch) -> Tensor:
         """Reward less KL, less the mean of the same over the other answers (arXiv:2402.14740, eq. 8)."""
         from tunesmith.numerics import leave_one_out_advantages
 
         return leave_one_out_advantages(rewards, groups)
-
-    def collect(self, batch: Batch, ctx: Any) -> Batch:
-        """Put the KL of the whole answer into its reward."""
-        from tunesmith.rollout.collect import penalise
-
-        return penalise(super().collect(batch, ctx), self.kl_coef)
 
 
 @tunesmith.hookimpl

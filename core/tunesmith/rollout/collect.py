@@ -19,7 +19,7 @@ from tunesmith.components import GeneratorSession, Rollout, Sample, Verdict
 from tunesmith.data.encoding import Encoder
 from tunesmith.data.trees import Batch, Branch, Tree, best_fit
 from tunesmith.errors import ConfigError
-from tunesmith.numerics import Groups, Moments, grouped, moments
+from tunesmith.numerics import Groups, Moments, grouped, kl_estimate, moments
 from tunesmith.rollout.panel import Panel
 from tunesmith.scoring.scorer import Scorer, without_dropout
 
@@ -199,8 +199,8 @@ def column(batch: Batch, name: str, device: torch.device | str) -> Tensor | None
     return torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(device)
 
 
-def penalise(batch: Batch, kl_coef: float) -> Batch:
-    """Take ``kl_coef`` times the log-ratio of policy and reference, summed over an answer, from its reward (k1)."""
+def penalise(batch: Batch, kl_coef: float, estimator: str) -> Batch:
+    """Take ``kl_coef`` times the estimated KL of policy and reference, summed over an answer, from its reward."""
     if not kl_coef:
         return batch
     samples = [dict(sample) for sample in batch.samples]
@@ -210,7 +210,8 @@ def penalise(batch: Batch, kl_coef: float) -> Batch:
         branches = []
         for branch in tree.branches:
             mask = tree.scored(branch)
-            kl = float((branch.columns["old"] - branch.columns["reference"])[mask].sum(dtype=np.float64))
+            gaps = torch.from_numpy((branch.columns["old"] - branch.columns["reference"])[mask])
+            kl = float(kl_estimate(gaps.double(), estimator).sum())
             next(following)["kl"] = kl
             branches.append(replace(branch, value=branch.value - kl_coef * kl))
         trees.append(replace(tree, branches=tuple(branches)))

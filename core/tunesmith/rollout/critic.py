@@ -14,7 +14,16 @@ import numpy as np
 import torch
 
 from tunesmith.data.trees import Batch, Branch, Tree, best_fit
-from tunesmith.numerics import Moments, adapted_kl_coef, explained_variance, gae, moments, token_rewards, whiten
+from tunesmith.numerics import (
+    Moments,
+    adapted_kl_coef,
+    explained_variance,
+    gae,
+    kl_estimate,
+    moments,
+    token_rewards,
+    whiten,
+)
 from tunesmith.rollout.collect import column, with_answers, write_column
 from tunesmith.scoring.scorer import without_dropout
 
@@ -38,6 +47,7 @@ def token_advantages(
     batch: Batch,
     *,
     kl_coef: float,
+    kl_estimator: str = "k1",
     discount: float,
     decay: float,
     clip: float | None = None,
@@ -45,13 +55,14 @@ def token_advantages(
 ) -> Batch:
     """Write the columns ``advantages`` and ``returns``; note the KL of every answer on record.
 
-    The reward of a token is ``-kl_coef * log(policy / reference)``, that of the last one plus the answer's
-    (arXiv:2203.02155, appendix C.4; arXiv:2403.17031, detail 4). Answers without a reward get NaN
-    and are left out by `settle`.
+    The reward of a token is ``-kl_coef`` times its estimated KL to the reference, plus the answer's own at its last
+    token (arXiv:2203.02155, appendix C.4; arXiv:2403.17031, detail 4). Answers without a reward get NaN, and `settle`
+    leaves them out.
 
     Args:
         batch: with the columns ``values``, and ``old`` and ``reference`` where ``kl_coef`` is not 0.
         kl_coef, discount, decay: beta, gamma, lambda.
+        kl_estimator: k1, k2 or k3.
         clip: cut rewards to plus and minus this.
         past: sum, sum of squares and number of the rewards of earlier steps, to scale with.
     """
@@ -66,14 +77,17 @@ def token_advantages(
     sizes = torch.tensor([int(tree.scored(b).sum()) for tree in batch.trees for b in tree.branches])
     owner = torch.arange(len(branches)).repeat_interleave(sizes)
     values = _column(batch, VALUES)
-    log_ratios = _column(batch, "old") - _column(batch, "reference") if kl_coef else torch.zeros_like(values)
-    rewards = token_rewards(scores, kl_coef * log_ratios, owner)
+    kl = torch.zeros_like(values)
+    if kl_coef:
+        kl = kl_estimate(_column(batch, "old") - _column(batch, "reference"), kl_estimator)
+    rewards = token_rewards(scores, kl_coef * kl, owner)
     advantages = gae(rewards, values, owner, discount=discount, decay=decay)
     write_column(batch, ADVANTAGES, advantages)
     write_column(batch, RETURNS, advantages + values)
-    per_answer = torch.zeros(len(branches)).index_add(0, owner, log_ratios).tolist()
-    samples = [{**sample, "kl": kl} for sample, kl in zip(batch.samples, per_answer, strict=True)] if kl_coef else None
-    return batch if samples is None else replace(batch, samples=samples)
+    if not kl_coef:
+        return batch
+    per_answer = torch.zeros(len(branches)).index_add(0, owner, kl).tolist()
+    return replace(batch, samples=[{**s, "kl": own} for s, own in zip(batch.samples, per_answer, strict=True)])
 
 
 def _column(batch: Batch, name: str) -> torch.Tensor:
