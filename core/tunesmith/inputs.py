@@ -5,7 +5,7 @@ Shape letters: S scored tokens, R branches, N trees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,13 +42,17 @@ class TokenLogps:
     num_branches: int
 
 
-@dataclass(slots=True, kw_only=True)
-class PolicyLogps(TokenLogps):
+@dataclass(slots=True)
+class PolicyLogps:
     """Log-probabilities of sampled answers, and what became of them when they were collected.
 
-    Everything but ``logps`` is without gradient.
+    No `TokenLogps`, though it has the same fields: a loss that makes all given tokens likelier must not be taken for
+    one of sampled answers, of which many are bad. Everything but ``logps`` is without gradient.
 
     Attributes:
+        logps: ``[S]`` fp32 natural-log probabilities of the answers' trained tokens under the policy.
+        branches: ``[S]`` int64, the answer that each token belongs to, ascending from 0.
+        num_branches: R, also where some answers hold no trained token.
         advantages: ``[S]`` by how much the answer, from this token on, was better than expected; the same for all
             tokens of a branch where the answer is judged as one action.
         trees: ``[R]`` int64, the prompt of each branch, ascending from 0.
@@ -59,6 +63,10 @@ class PolicyLogps(TokenLogps):
         longest: tokens that an answer may have at most: what a loss over a constant number of tokens divides by.
     """
 
+    logps: Tensor
+    branches: Tensor
+    num_branches: int
+    _: KW_ONLY
     advantages: Tensor
     trees: Tensor
     old: Tensor | None = None

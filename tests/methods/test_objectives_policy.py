@@ -354,3 +354,14 @@ def test_settings_that_contradict_each_other_are_refused(objective, settings, re
 def test_resolved_settings_build_the_same_objective_again(objective):
     """A run file with every default written out, as a resumed run reads it."""
     assert type(objective)(**objective.model_dump()) == objective
+
+
+def test_inputs_fit_the_losses_that_know_of_advantages_and_no_others():
+    """A loss of likelihoods would make bad answers likelier too; PPO's reads a critic, which the others do without."""
+    from tunesmith_methods.grpo import GRPO as Method
+    from tunesmith_methods.objectives.token import NLL
+    from tunesmith_methods.ppo import PPO as WithCritic
+
+    fits = {cls: issubclass(Method.supplies, cls.inputs) for cls in (GRPO, RLOO, PPO, NLL)}
+    assert fits == {GRPO: True, RLOO: True, PPO: False, NLL: False}
+    assert issubclass(WithCritic.supplies, PPO.inputs)

@@ -298,10 +298,10 @@ class Trainer:
                 details[f"mix/{label}"] = share.given / given
                 if sums.sources[1, i] > 0:
                     details[f"loss/{label}"] = float(sums.sources[0, i] / sums.sources[1, i])
-        scores_tokens = issubclass(self.method.supplies, TokenLogps)
+        scores_tokens = issubclass(self.method.supplies, (TokenLogps, PolicyLogps))
         if sums.tokens and scores_tokens and float(sums.tokens["entropy"]):
             details["entropy"] = float(sums.tokens["entropy"]) / trained
-            if not issubclass(self.method.supplies, PolicyLogps):  # of sampled tokens it says nothing
+            if issubclass(self.method.supplies, TokenLogps):  # of sampled tokens it says nothing
                 details["mean_token_accuracy"] = float(sums.tokens["correct"]) / trained
         return details
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tunesmith.components import Method
 from tunesmith.data.trees import Batch
 from tunesmith.errors import ResourceError
-from tunesmith.inputs import Loss, PolicyLogps, TokenLogps
+from tunesmith.inputs import Loss, TokenLogps
 from tunesmith.models.roles import Models
 from tunesmith.runner.context import Context
 from tunesmith.runner.processes import Processes
@@ -195,7 +195,7 @@ class Stepper:
 
         def loss_of(part: Batch) -> Loss:
             x: Any = method.forward(models, part)
-            if several and isinstance(x, TokenLogps) and not isinstance(x, PolicyLogps):
+            if several and isinstance(x, TokenLogps):
                 sums.add_sources(part, x)
             return method.objective(x)
 
