@@ -18,9 +18,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import tunesmith
-from tunesmith import BadField, Completion, DataError, Rollout, RunInfo, TokenLogps, hookspecs, plugins
+from tunesmith import BadField, Completion, ConfigError, DataError, Rollout, RunInfo, TokenLogps, hookspecs, plugins
 from tunesmith.config import Layers, build, resolve
+from tunesmith.fieldtypes import help_texts
 from tunesmith.plugins import Plugin, Registry
+from tunesmith.rollout.panel import Panel, missing_columns
 
 ROOT = Path(__file__).parents[1]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -90,17 +92,40 @@ def test_a_loss(tmp_path: Path) -> None:
     assert torch.autograd.gradcheck(lambda x: gamma(TokenLogps(x, torch.tensor([0, 0]), 1)).total, [logps])
 
 
+def test_a_reward_from_a_function(tmp_path: Path) -> None:
+    registry, plugin = load("A reward from a function", tmp_path)
+    rollouts = [
+        Rollout("2+2?", "two and two\nis\n4 ", {"answer": 4}),
+        Rollout("2+2?", "4, no\n5", {"answer": 4}),
+        Rollout("2+2?", "a long way\n4", {"answer": "4"}),
+    ]
+    for name in ("right-and-short", f"{plugin.distribution}:right_and_short"):
+        reward = build(registry, "reward", {"name": name, "limit": 20})
+        with Panel([reward], workers=1) as panel:
+            assert panel.totals(panel.judge(rollouts)) == [1.0, 0.0, 1.0]
+            assert panel.totals(panel.judge([Rollout("2+2?", "x" * 20 + "\n4", {"answer": "4"})])) == [0.5]
+    assert help_texts(type(reward))["limit"] == "Longest completion, in characters."
+    assert list(reward.columns()) == ["answer"]
+
+
 def test_a_reward(tmp_path: Path) -> None:
     registry, _ = load("A reward", tmp_path)
-    reward = build(registry, "reward", {"name": "last-number", "tolerance": 0.01})
+    reward = build(registry, "reward", {"name": "last-number", "tolerance": 0.01, "on_error": "mask"})
     rollouts = [
         Rollout("2+2?", "It is 5, no, 4.", {"answer": 4}),
         Rollout("2+2?", "It is 4, no, 5.", {"answer": 4}),
         Rollout("2+2?", "", {"answer": "4"}),
-        Rollout("2+2?", "4", {}),
-        Rollout("1/3?", "0.333", {"answer": 1 / 3}),
+        Rollout("2+2?", "4", {"answer": "four"}),
+        Rollout("1/3?", [{"role": "assistant", "content": "0.333"}], {"answer": 1 / 3}),
     ]
-    assert reward(rollouts) == [1.0, 0.0, 0.0, None, 1.0]
+    with Panel([reward], workers=1) as panel:
+        (found,) = panel.judge(rollouts)
+        assert [verdict.score for verdict in found] == [1.0, 0.0, 0.0, None, 1.0]
+        assert (found[3].state, found[3].why) == ("error", "the column 'answer' is no number: 'four'")
+        samples = [Rollout(row["prompt"], row["completion"], row) for row in reward.samples()]
+        assert panel.totals(panel.judge(samples)) == [type(reward).best]
+    with pytest.raises(ConfigError, match="needs the column 'answer'"):
+        missing_columns([reward], ["gold"])
 
 
 def test_a_format(tmp_path: Path) -> None:
