@@ -96,6 +96,10 @@ class Odd(Reward):
     def one(self, text: str) -> Any:
         if text.startswith("/"):
             return left_behind(text)
+        if text.startswith("quote "):
+            return ACTS[text]()
+        if text.startswith("echo "):
+            raise ValueError(text)
         return ACTS[text]() if text in ACTS else self.factor * len(text)
 
 

@@ -167,6 +167,16 @@ def test_long_completions_and_rows_are_cut_in_the_message():
     assert len(str(caught.value)) < 1500
 
 
+@pytest.mark.parametrize("name", ["odd", "odd-here"])
+def test_what_a_completion_smuggles_into_a_message_cannot_steer_a_terminal(name):
+    with Panel([make(name, on_error="mask")], workers=1) as panel:
+        (found,) = panel.judge([Rollout("p", "quote \x1b]0;owned\x07 \ud800 \u202e\n", {})])[0]
+    assert found.why == r"KeyError: 'quote \x1b]0;owned\x07 \ud800 \u202e\n'"
+    with Panel([make(name)], workers=1) as panel, pytest.raises(RewardError) as caught:
+        panel.judge([Rollout("p", "echo \x1b[2J", {"a\x1b": "\x1b"})])
+    assert "\x1b" not in str(caught.value) and r"ValueError: echo \x1b[2J" in caught.value.what
+
+
 def test_ctrl_c_goes_through_a_reward_in_our_process():
     with Panel([make("odd-here", on_error="mask")]) as panel, pytest.raises(KeyboardInterrupt):
         panel.judge(rollouts("interrupt"))

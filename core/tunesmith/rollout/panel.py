@@ -77,6 +77,7 @@ class Panel:
 
         def put(index: int, report: Report) -> None:
             position, state, score, why, trace = report
+            why, trace = _printable(why), _printable(trace)
             found[index][position] = Verdict(state, score, why)
             if state == "error" and self.rewards[index].on_error == "stop":
                 raise self._failed(index, rollouts[position], why, trace)
@@ -108,7 +109,7 @@ class Panel:
         return sum(scores) if scores else None
 
     def _failed(self, index: int, rollout: Rollout, why: str, trace: str) -> RewardError:
-        columns = ", ".join(f"{name}={_excerpt(value, 60)}" for name, value in rollout.columns.items())
+        columns = ", ".join(f"{_printable(name)}={_excerpt(value, 60)}" for name, value in rollout.columns.items())
         return RewardError(
             f"the reward {self.labels[index]!r} failed: {why}",
             where=f"completion {_excerpt(rollout.completion)}; row {_excerpt_text(columns) or 'without columns'}",
@@ -155,6 +156,11 @@ def labels_of(rewards: Sequence[Reward]) -> list[str]:
             label = f"{wanted}-{number}"
         labels.append(label)
     return labels
+
+
+def _printable(text: str) -> str:
+    """Without characters that could steer a terminal: messages of exceptions often quote the completion."""
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 
 def _excerpt(value: Any, length: int = EXCERPT) -> str:

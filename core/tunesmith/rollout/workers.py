@@ -80,7 +80,8 @@ class Workers:
     def __init__(self, rewards: Sequence[Reward], labels: Sequence[str], count: int | None = None) -> None:
         self._rewards, self._labels = rewards, labels
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-        self._count = count or min(8, max(2, cores))
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # trainers on this machine, each with its own
+        self._count = count or min(8, max(2, cores // beside))
         self._payload = pickle.dumps([parcel(reward) for reward in rewards])
         self._judges: dict[int, _Judge] = {}
         self._started = 0
