@@ -198,6 +198,7 @@ class _Run:
 
     def _judge(self, code: int) -> None:
         out, channel = self.outcome_, self.channel
+        out.reports = channel.reports()
         said = printable(out.stderr[-500:].decode("utf-8", "replace").strip())
         if self.stopped is not None:
             out.ending, out.why = self.stopped
@@ -206,7 +207,7 @@ class _Run:
             out.ending, out.why = "infrastructure", f"the sandbox ended with {code} before it was ready: {said}"
             return
         out.code = code
-        out.reports, out.collected = channel.reports(), self._collected()
+        out.collected = self._collected()
         if code != 0:
             out.ending, out.why = self._failed(code, said), said or f"it ended with {code}"
 

@@ -68,7 +68,7 @@ class Sandbox:
 def _refused(program: Program) -> str | None:
     if isinstance(program, Command):
         bad = check_names(program.files, program.collect)
-        return f"{bad!r} is no plain file name" if bad else None
+        return None if bad is None else f"{bad!r} is no plain file name"
     if len(program.source) > LONGEST:
         return f"its text is longer than {LONGEST:,} characters"
     try:
