@@ -27,7 +27,7 @@ class FunctionReward(Reward):
     function: ClassVar[Callable[..., Any]]
     """The function as it was written."""
     from_function: ClassVar[Any] = None
-    """Where no module holds the class: how another process gets it, as ``(callable, arguments)``."""
+    """Where no module holds the class: how another process gets it, as ``(callable, (module, name))``."""
     takes: ClassVar[Mapping[str, Parameter]] = {}
     """Its parameters that are fields."""
     settings: ClassVar[tuple[str, ...]] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
+import os
 import re
 import sys
 import traceback
@@ -18,6 +18,8 @@ from tunesmith.errors import ConfigError, ResourceError, TunesmithError, did_you
 from tunesmith.functions import from_function
 from tunesmith.plugins import article, import_file, local_module
 
+_CHANGED: dict[str, int] = {}
+"""When the files were changed that were imported, in nanoseconds."""
 _POINTER = re.compile(r"(?P<where>.+):(?P<name>[A-Za-z_]\w*)")
 
 
@@ -40,14 +42,14 @@ def load_reward(pointer: str) -> type[Reward]:
         path = Path(where).expanduser()
         if not path.is_file():
             raise _no_file(pointer, path)
-        return _load(str(path.resolve()), found["name"], where)
+        return _load(str(path.resolve()), found["name"], where, path.stat().st_mtime_ns)
     return _load(where, found["name"], where)
 
 
 @lru_cache(maxsize=64)
-def _load(where: str, name: str, shown: str) -> type[Reward]:
-    """One class for one function: the processes that judge ask again, by the same arguments."""
-    module = _module(where)
+def _load(where: str, name: str, shown: str, changed: int = 0) -> type[Reward]:
+    """One class for one function, until its file is changed."""
+    module = _module(where, changed)
     try:
         value = getattr(module, name)
     except AttributeError:
@@ -60,23 +62,37 @@ def _load(where: str, name: str, shown: str) -> type[Reward]:
             where=shown,
             fix=_choice(shown, module),
         )
-    made = from_function(value, name.strip("_").lower().replace("_", "-"))
-    made.from_function = (_load, (where, name, shown))
+    return _made(value, module.__name__, name)
+
+
+def _made(function: Any, module: str, name: str) -> type[Reward]:
+    made = from_function(function, name.strip("_").lower().replace("_", "-"))
+    made.from_function = (made_again, (module, name))
     return made
+
+
+def made_again(module: str, name: str) -> type[Reward]:
+    """The reward of a function that a module holds, in another process."""
+    return _made(getattr(importlib.import_module(module), name), module, name)
 
 
 def which_function(path: str) -> ConfigError:
     """What to say to a file without a function behind it."""
-    return ConfigError(f"which function of {path}?", fix=_choice(path, _module(str(Path(path).resolve()))))
+    module = _module(str(Path(path).resolve()), os.stat(path).st_mtime_ns)
+    return ConfigError(f"which function of {path}?", fix=_choice(path, module))
 
 
-def _module(where: str) -> ModuleType:
+def _module(where: str, changed: int) -> ModuleType:
     """Import a file or a module; what it prints does not end up in our output."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            if where.endswith(".py"):
-                return sys.modules.get(local_module(Path(where))) or import_file(Path(where))
-            return importlib.import_module(where)
+            if not where.endswith(".py"):
+                return importlib.import_module(where)
+            known = sys.modules.get(local_module(Path(where)))
+            if known is None or _CHANGED.setdefault(where, changed) != changed:
+                known = import_file(Path(where))
+            _CHANGED[where] = changed
+            return known
     except TunesmithError:
         raise
     except ModuleNotFoundError as error:

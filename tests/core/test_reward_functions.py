@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
 import sys
 from typing import Any, Literal
 
@@ -389,6 +390,20 @@ def test_a_function_of_a_file_needs_no_package(here, registry):
     # what is written down builds the same rewards again
     again = [build(registry, "reward", json.loads(json.dumps(plain(reward)))) for reward in rewards]
     assert [plain(reward) for reward in again] == [plain(reward) for reward in rewards]
+
+
+def test_an_edited_file_is_read_again_but_not_by_a_panel_that_is_open(here, registry):
+    path = here / "mine.py"
+    path.write_text("import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+                    "def one(completion):\n    return 1.0\n")  # fmt: skip
+    given = [Rollout("p", "a")] * 2
+    first = build(registry, "reward", "mine.py:one")
+    with Panel([first], workers=1) as panel:  # threads: every process that judges imports the module by itself
+        path.write_text("def one(completion, *, factor: int = 2):\n    return factor\n")
+        os.utime(path, ns=(1, 1))
+        assert panel.totals(panel.judge(given)) == [1.0, 1.0]
+    with Panel([build(registry, "reward", "mine.py:one")], workers=1) as panel:
+        assert panel.totals(panel.judge(given)) == [2.0, 2.0]
 
 
 def test_a_function_of_a_module(here, registry, monkeypatch):

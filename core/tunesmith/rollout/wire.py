@@ -15,6 +15,7 @@ import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tunesmith.components import Component, Reward, Rollout
@@ -78,11 +79,12 @@ class Parcel:
     """A reward on its way to another process.
 
     Attributes:
-        modules: module name to file of everything that the pickle refers to.
+        modules: module name to file and source of everything that the pickle refers to. A file that is edited during a
+            run changes nothing, whichever process is started later.
         content: pickle of class, settings and selector.
     """
 
-    modules: Mapping[str, str | None]
+    modules: Mapping[str, tuple[str, bytes] | None]
     content: bytes
 
 
@@ -91,24 +93,30 @@ class _Pickler(pickle.Pickler):
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
-        self.modules: dict[str, str | None] = {}
+        self.modules: dict[str, tuple[str, bytes] | None] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type) and issubclass(obj, Component):
             return self._component(obj)
         name = getattr(obj, "__module__", None) if isinstance(obj, type) or callable(obj) else type(obj).__module__
         if isinstance(name, str):
-            self.modules[name] = getattr(sys.modules.get(name), "__file__", None)
+            self._refer(name)
         return NotImplemented
+
+    def _refer(self, name: str) -> None:
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if name not in self.modules:
+            self.modules[name] = (path, Path(path).read_bytes()) if path and path.endswith(".py") else None
 
     def _component(self, cls: type[Component]) -> Any:
         """By name, since a plugin that is loaded twice has two classes of the same one."""
         origin = vars(cls).get("from_function")
         if origin is not None:
+            self._refer(origin[1][0])
             return origin
         if _named(cls.__module__, cls.__qualname__) is None:
             raise pickle.PicklingError(f"it is not found as {cls.__module__}.{cls.__qualname__}")
-        self.modules[cls.__module__] = getattr(sys.modules[cls.__module__], "__file__", None)
+        self._refer(cls.__module__)
         return _named, (cls.__module__, cls.__qualname__)
 
 
@@ -150,9 +158,9 @@ def _cannot_be_sent(reward: Reward, why: str) -> ConfigError:
 
 def unpack(sent: Parcel) -> Reward:
     """The reward of a parcel, with a fresh state. Raises whatever importing its module raises."""
-    for name, path in sent.modules.items():
-        if path is not None and name not in sys.modules and not _importable(name, path):
-            _import_file(name, path)
+    for name, written in sent.modules.items():
+        if written is not None and name not in sys.modules and not _importable(name, written[0]):
+            _execute(name, *written)
     cls, settings, selector = pickle.loads(sent.content)
     reward: Reward = cls.model_construct(**settings)
     return reward.selected_by(selector)
@@ -167,12 +175,12 @@ def _importable(name: str, path: str) -> bool:
     return found is not None and found.origin is not None and os.path.realpath(found.origin) == os.path.realpath(path)
 
 
-def _import_file(name: str, path: str) -> None:
+def _execute(name: str, path: str, source: bytes) -> None:
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None, path
+    assert spec is not None, path
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    exec(compile(source, path, "exec"), module.__dict__)
 
 
 def parcels(payload: bytes) -> Sequence[Parcel]:
