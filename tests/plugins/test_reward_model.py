@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from tunesmith import Completion, Conversation, Preference, Reward, Rollout
+from tunesmith import Preference, Rollout
 from tunesmith.config import build
-from tunesmith.errors import ResourceError, TunesmithError
-from tunesmith.rollout.judge import judge, rollouts_of
+from tunesmith.errors import ResourceError
+from tunesmith.rollout.completions import rollouts_of
 
 
 def turn(role, text):
@@ -90,43 +90,3 @@ def test_score_prints_a_table_and_json(reward_model, pairs):
     (facts,) = json.loads(result.stdout)["rewards"]
     assert facts["completions"] == len(facts["scores"]) == 48
     assert facts["mean"] == pytest.approx(sum(facts["scores"]) / 48)
-
-
-# ------------------------------------------------------------------------------------------------ judging in general
-class Fixed(Reward):
-    """Says what it was told to say."""
-
-    name = "fixed"
-    says: object = None
-
-    def __call__(self, rollouts):
-        return self.says
-
-
-@pytest.mark.parametrize(
-    ("says", "message"),
-    [
-        ([1.0], "returned 1 scores for 2"),
-        ("ab", "returned a str"),
-        ([1.0, float("nan")], "returned nan"),
-        ([float("inf"), 1.0], "returned inf"),
-        ([True, 1.0], "returned True"),
-        (["1", 1.0], "returned '1'"),
-    ],
-)
-def test_what_is_no_score_is_an_error_with_its_value(says, message):
-    with pytest.raises(TunesmithError, match=message):
-        judge(Fixed(says=says), [Rollout("p", "a"), Rollout("p", "b")])
-
-
-def test_none_is_an_abstention_and_not_a_zero():
-    assert judge(Fixed(says=[None, 0]), [Rollout("p", "a"), Rollout("p", "b")]) == [None, 0.0]
-
-
-def test_every_answer_of_a_row_is_judged():
-    assert [r.completion for r in rollouts_of(Completion("p", "a"), {})] == ["a"]
-    chat = Conversation([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}])
-    assert rollouts_of(chat, {})[0].completion == [{"role": "assistant", "content": "a"}]
-    assert [r.completion for r in rollouts_of(Preference("p", "a", "b"), {})] == ["a", "b"]
-    with pytest.raises(ValueError, match="not the assistant's"):
-        rollouts_of(Conversation([{"role": "user", "content": "q"}]), {})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.components import Rollout, Row
 from tunesmith.data.detect import SAMPLE, Taker, check_map, choose_format, renamed
 from tunesmith.errors import DataError
-from tunesmith.rollout.judge import rollouts_of
+from tunesmith.examples import Completion, Conversation, Example, Judged
 
 if TYPE_CHECKING:
     from tunesmith.components import DataSpec
@@ -131,9 +131,22 @@ def _values(data: Mapping[str, Any], count: int) -> Sequence[float | None]:
     return [float(label) if isinstance(label, bool) else None] * count
 
 
+def rollouts_of(example: Example, row: Mapping[str, Any]) -> list[Rollout]:
+    """The prompt with each of its answers. Raises `ValueError` for an example that holds no answer."""
+    if isinstance(example, Judged):
+        return [Rollout(example.prompt, answer.passage, row) for answer in example.answers()]
+    if isinstance(example, Completion):
+        return [Rollout(example.prompt, example.completion, row)]
+    if isinstance(example, Conversation):
+        *before, last = example.messages
+        if last.get("role") == "assistant":
+            return [Rollout(before, [last], row)]
+        raise ValueError("the last message is not the assistant's")
+    raise ValueError(f"a {type(example).__name__} holds no answer to judge")
+
+
 def _typed(rows: Iterable[Row], sample: Sequence[Row], spec: DataSpec, registry: Registry) -> Iterator[Candidate]:
     from tunesmith.data.rows import Intake
-    from tunesmith.examples import Judged
 
     found = choose_format(spec, sample, registry, Taker()).format
     intake = Intake(found, columns=spec.map, taker=Taker())

@@ -30,8 +30,12 @@ Row = Mapping[str, Any]
 
 
 # ---------------------------------------------------------------------------------------------- deserve nothing
-def null_policies(rows: Sequence[Row], columns: Sequence[str], seed: int = 0) -> dict[str, list[tuple[int, str]]]:
-    """Ways of answering without knowing anything: their names to pairs of the number of a row and the answer to it.
+Answered = list[tuple[int, str]]
+"""Numbers of rows and the answers to them."""
+
+
+def null_policies(rows: Sequence[Row], columns: Sequence[str], seed: int = 0) -> dict[str, list[Answered]]:
+    """Ways of answering without knowing anything, by name; each in one or several variants.
 
     Args:
         rows: each with a ``prompt``, a right ``completion`` and the columns of the reward.
@@ -42,18 +46,21 @@ def null_policies(rows: Sequence[Row], columns: Sequence[str], seed: int = 0) ->
     draw = random.Random(seed)
     count = range(len(rows))
     all_at_once = " ".join(map(str, NUMBERS))
+
+    def always(texts: Sequence[str]) -> list[Answered]:
+        return [[(i, text) for i in count] for text in texts]
+
     policies = {
-        "empty": [(i, "") for i in count],
-        "white space": [(i, " \n\t ") for i in count],
-        "the prompt copied": [(i, said(rows[i]["prompt"])) for i in count],
-        "a number from 0 to 100": [(i, FORMS[(i + k) % len(FORMS)].format(k)) for i in count for k in NUMBERS],
-        "all numbers from 0 to 100": [(i, form.format(all_at_once)) for i in count for form in FORMS],
-        "tags only": [(i, tags) for i in count for tags in TAGS],
-        "another row's answer": [(i, said(rows[j]["completion"])) for i, j in _others(rows, columns)],
-        "random letters": [(i, form.format(_letters(draw))) for i in count for form in FORMS],
-        "very long text": [(i, " ".join(_letters(draw, 1) for _ in range(LONG_WORDS))) for i in count[:3]],
+        "empty": always(["", " \n\t "]),
+        "the prompt copied": [[(i, said(rows[i]["prompt"])) for i in count]],
+        "a number from 0 to 100": [[(i, FORMS[(i + k) % len(FORMS)].format(k)) for i in count for k in NUMBERS]],
+        "all numbers from 0 to 100": always([form.format(all_at_once) for form in FORMS]),
+        "tags only": always(TAGS),
+        "another row's answer": [[(i, said(rows[j]["completion"])) for i, j in _others(rows, columns)]],
+        "random letters": [[(i, form.format(_letters(draw))) for i in count] for form in FORMS],
+        "very long text": [[(i, " ".join(_letters(draw, 1) for _ in range(LONG_WORDS))) for i in count[:3]]],
     }
-    return {name: answers for name, answers in policies.items() if answers}
+    return {name: variants for name, variants in policies.items() if variants[0]}
 
 
 def said(passage: Any) -> str:
@@ -128,5 +135,5 @@ def _hostile() -> Iterator[tuple[str, str]]:
     yield "format directives", "%s%n{4713}{__class__}$(id)`id`{{4713*4713}}"
     yield "backslashes", "\\" * 9_999
     yield "quotes", "'\"" * 5_000
-    yield "1 MB of words", "lorem ipsum " * 87_382
+    yield "1 MB of words", "lorem ipsum " * 87_381
     yield "1 MB without a blank", "x" * 1_048_576

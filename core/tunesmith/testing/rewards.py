@@ -9,7 +9,7 @@ from itertools import islice
 from tunesmith.components import Reward, Rollout, Verdict
 from tunesmith.errors import DataError, ResourceError
 from tunesmith.rollout.lenient import LenientPanel
-from tunesmith.testing.answers import Row, hostile, null_policies, said
+from tunesmith.testing.answers import Answered, Row, hostile, null_policies, said
 from tunesmith.testing.bench import ROUNDING, SAME, Subject, answered, repeating, same, shuffled
 from tunesmith.testing.imports import ImportProblemError, heavy_imports
 from tunesmith.testing.report import Finding, Report
@@ -22,6 +22,8 @@ MOST_REPEATED = 24
 """Answers that are judged again and again, in other orders and batches."""
 ENOUGH = 3
 """After as many failures no more hostile answers are tried: each may take the whole time limit."""
+IN_PROCESS_CHARACTERS = 1_000
+"""Of a hostile answer for a reward that judges in the process that trains, where nothing could stop it."""
 STAND_IN: Row = {"prompt": "What is 2 + 2?", "completion": "It is 4."}
 """A row for rewards that have no rows of their own and read no columns."""
 JUDGED = ("score", "abstained")
@@ -43,6 +45,11 @@ def check_reward(reward: Reward, rows: Sequence[Row] | None = None) -> Report:
         DataError: a row lacks its prompt, its completion or a column.
         ConfigError: the reward cannot be handed to another process.
     """
+    return Report(Reward.kind, reward.name, list(findings(reward, rows)))
+
+
+def findings(reward: Reward, rows: Sequence[Row] | None = None) -> Iterator[Finding]:
+    """What `check_reward` reports, each finding as soon as it is known."""
     found = list(islice(reward.samples() if rows is None else rows, MOST_ROWS))
     columns = list(reward.columns())
     for i, row in enumerate(found, start=1):
@@ -53,11 +60,11 @@ def check_reward(reward: Reward, rows: Sequence[Row] | None = None) -> Report:
                 where=f"the rows to check the reward {reward.name!r} with",
                 why=f"it has: {', '.join(row)}",
             )
-    findings = [imports_are_light(type(reward)), *_findings(reward, found, columns)]
-    return Report(Reward.kind, reward.name, findings)
+    yield from _judging(reward, found, columns)
+    yield imports_are_light(type(reward))
 
 
-def _findings(reward: Reward, rows: Sequence[Row], columns: Sequence[str]) -> Iterator[Finding]:
+def _judging(reward: Reward, rows: Sequence[Row], columns: Sequence[str]) -> Iterator[Finding]:
     if not rows:
         yield _no_rows(reward, columns)
     if not rows and columns:
@@ -122,29 +129,31 @@ def nothing_for_nothing(subject: Subject) -> Iterator[Finding]:
         yield Finding("null policies", "skipped", "it does not say that it verifies answers")
         return
     policies = null_policies(subject.rows, subject.columns)
-    for name, answers in policies.items():
-        verdicts = subject.judge(name, [subject.rollout(index, text) for index, text in answers])
-        yield _policy(f"null policy: {name}", answers, verdicts, subject.best)
+    for name, variants in policies.items():
+        yield _policy(subject, name, variants)
     if "another row's answer" not in policies:
         yield Finding("null policy: another row's answer", "skipped", "no two rows differ in answer and columns")
 
 
-def _policy(check: str, answers: Sequence[tuple[int, str]], verdicts: Sequence[Verdict], best: float) -> Finding:
-    silent = [(answer, verdict) for answer, verdict in zip(answers, verdicts, strict=True) if verdict.score is None]
-    if silent:
-        (_, text), verdict = silent[0]
-        told = f"{len(silent)} of {len(answers)} have no score: {_said(verdict)} for {text[:60]!r}"
-        return Finding(check, "failed", f"{told}; a wrong answer scores low")
-    scores = [verdict.score or 0.0 for verdict in verdicts]
-    mean = statistics.fmean(scores)
-    text = f"mean {mean:.3f} over {len(scores)}"
-    if mean <= MOST_NULL * best:
-        return Finding(check, "ok", text)
-    top = max(range(len(scores)), key=lambda i: scores[i])
-    index, answer = answers[top]
-    return Finding(
-        check, "failed", f"{text}, above {MOST_NULL * best:g}: {scores[top]:g} for {answer[:60]!r} on row {index + 1}"
-    )
+def _policy(subject: Subject, name: str, variants: Sequence[Answered]) -> Finding:
+    """The most that a variant of a policy reaches on average."""
+    check, limit = f"null policy: {name}", MOST_NULL * subject.best
+    means, total = [], sum(map(len, variants))
+    for answers in variants:
+        verdicts = subject.judge(name, [subject.rollout(index, text) for index, text in answers])
+        silent = [i for i, verdict in enumerate(verdicts) if verdict.score is None]
+        if silent:
+            told = f"{_said(verdicts[silent[0]])} for {answers[silent[0]][1][:60]!r}"
+            return Finding(
+                check, "failed", f"no score for {len(silent)} of {len(answers)}: {told}; it deserves a low one"
+            )
+        scores = [verdict.score or 0.0 for verdict in verdicts]
+        means.append(statistics.fmean(scores))
+        if means[-1] > limit:
+            index, text = answers[scores.index(max(scores))]
+            told = f"{max(scores):g} for {text[:60]!r} on row {index + 1}"
+            return Finding(check, "failed", f"mean {means[-1]:.3f} over {len(scores)}, above {limit:g}: {told}")
+    return Finding(check, "ok", f"mean {max(means):.3f}" + (" at most" if means[1:] else "") + f" over {total}")
 
 
 # ---------------------------------------------------------------------------------------------- columns
@@ -253,8 +262,9 @@ def hostile_answers(subject: Subject) -> Finding:
     """Answers that break parsers get a score in time, and no process dies of them."""
     check, limit = "hostile answers", f"{subject.reward.timeout:g} s"
     answers, tried, bad = hostile(), 0, []
+    longest = None if subject.reward.isolated else IN_PROCESS_CHARACTERS
     for name, text in answers.items():
-        rollout = subject.rollout(0, text)
+        rollout = subject.rollout(0, text[:longest])
         [verdict] = subject.judge(check, [rollout])
         tried += 1
         if verdict.state not in JUDGED:
@@ -264,7 +274,8 @@ def hostile_answers(subject: Subject) -> Finding:
         if len(bad) == ENOUGH:
             break
     if not bad:
-        return Finding(check, "ok", f"{tried} answers, each judged within {limit}")
+        told = f"each judged within {limit}" if longest is None else f"of at most {longest:,} characters"
+        return Finding(check, "ok", f"{tried} answers, {told}")
     rest = f" ({len(answers) - tried} more were not tried)" if tried < len(answers) else ""
     return Finding(check, "failed", f"{'; '.join(bad)}{rest}")
 
