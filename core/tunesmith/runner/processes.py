@@ -51,6 +51,17 @@ class Processes:
         names = sorted({name for one in everyone for name in one})
         return {name: sum(one.get(name, 0.0) for one in everyone) for name in names}
 
+    def max_named(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The largest of every name over processes, each of which may have other names."""
+        everyone = self.gather(dict(values))
+        names = sorted({name for one in everyone for name in one})
+        return {name: max(one[name] for one in everyone if name in one) for name in names}
+
+    def union(self, sets: Sequence[Iterable[str]]) -> list[list[str]]:
+        """For every set, the names that it has on any process, in an order that all share."""
+        everyone = self.gather([list(names) for names in sets])
+        return [sorted({name for own in everyone for name in own[i]}) for i in range(len(sets))]
+
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, by rank, on every process."""
         if self.count == 1:

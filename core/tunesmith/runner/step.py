@@ -23,6 +23,7 @@ from tunesmith.runner.context import Context
 from tunesmith.runner.processes import Processes
 from tunesmith.runner.randomness import restore, snapshot
 from tunesmith.runner.signals import StopRequest
+from tunesmith.scoring.scorer import merge_maxima
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class StepSums:
         total: of the objective.
         metrics: of the objective's metrics.
         means: of its metrics that have a count of their own: sum and count.
+        maxima: the largest values that it reports.
         sources: by source index: summed ``-log p``, and number of tokens.
         tokens: top-1 hits and entropy of the scored tokens, where they were asked for.
     """
@@ -49,6 +51,7 @@ class StepSums:
     total: Tensor = field(init=False)
     metrics: dict[str, Tensor] = field(default_factory=dict)
     means: dict[str, Tensor] = field(default_factory=dict)
+    maxima: dict[str, Tensor] = field(default_factory=dict)
     sources: Tensor = field(init=False)
     tokens: dict[str, Tensor] = field(default_factory=dict)
 
@@ -67,6 +70,7 @@ class StepSums:
             self.metrics[name] = self.metrics.get(name, torch.zeros_like(self.total)) + value
         for name, pair in loss.means.items():
             self.means[name] = self.means.get(name, self.total.new_zeros(2)) + torch.stack(pair)
+        merge_maxima(self.maxima, loss.maxima)
 
     def add_sources(self, batch: Batch, x: TokenLogps) -> None:
         """Add the tokens of one part to their sources."""
@@ -77,7 +81,11 @@ class StepSums:
         self.sources[1].index_add_(0, index, torch.ones_like(logps))
 
     def reduce(self, processes: Processes) -> None:
-        """Sum over processes, in one exchange."""
+        """Sum over processes, of which one may have had nothing to compute and so knows no metric."""
+        for names, width in zip(processes.union((self.metrics, self.means)), ((), (2,)), strict=True):
+            own = self.means if width else self.metrics
+            for name in names:
+                own.setdefault(name, self.total.new_zeros(width))
         parts = [self.total, *_by_name(self.metrics), *_by_name(self.means), *_by_name(self.tokens), self.sources]
         summed = processes.sum(torch.cat([part.reshape(-1).to(self.total.dtype) for part in parts]).tolist())
         start = 0
@@ -85,6 +93,8 @@ class StepSums:
             piece = torch.tensor(summed[start : start + part.numel()], dtype=part.dtype, device=self.device)
             part.copy_(piece.view_as(part))
             start += part.numel()
+        largest = processes.max_named({name: float(value) for name, value in self.maxima.items()})
+        self.maxima = {name: torch.tensor(value) for name, value in largest.items()}
 
 
 def _by_name(tensors: dict[str, Tensor]) -> list[Tensor]:
