@@ -20,11 +20,13 @@ class Loss:
         total: ``[]`` fp32, the sum over units, with gradient.
         metrics: each ``[]``, a sum over the same units, without gradient.
         means: sums that have a count of their own (of one class, say): ``(sum, count)``, each ``[]``.
+        maxima: each ``[]``, the largest of something, without gradient; none where there is nothing.
     """
 
     total: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
     means: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    maxima: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

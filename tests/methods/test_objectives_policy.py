@@ -253,6 +253,8 @@ def assert_same_loss(one, two):
     for key, value in one.metrics.items():
         assert two.metrics[key].item() == pytest.approx(value.item(), rel=1e-12, abs=1e-14)
     assert one.means.keys() == two.means.keys()
+    largest = [{name: value.item() for name, value in loss.maxima.items()} for loss in (one, two)]
+    assert largest[0] == pytest.approx(largest[1], rel=1e-12)
     for key, pair in one.means.items():
         assert [t.item() for t in two.means[key]] == pytest.approx([t.item() for t in pair], rel=1e-12, abs=1e-14), key
 
@@ -262,6 +264,7 @@ def added(losses):
     first, *others = losses
     for other in others:
         first.total = first.total + other.total
+        first.maxima = {key: max(value, other.maxima[key]) for key, value in first.maxima.items()}
         first.metrics = {key: value + other.metrics[key] for key, value in first.metrics.items()}
         first.means = {
             key: tuple(a + b for a, b in zip(p, other.means[key], strict=True)) for key, p in first.means.items()
@@ -294,13 +297,14 @@ def test_no_token_at_all(objective, answers):
     loss = objective(x)
     loss.total.backward()
     assert loss.total == 0 and loss.means.keys() == full.means.keys() and loss.metrics.keys() == full.metrics.keys()
-    assert all(total == count == 0 for total, count in loss.means.values())
+    assert all(total == count == 0 for total, count in loss.means.values()) and not loss.maxima
 
 
 @pytest.mark.parametrize("objective", VARIANTS, ids=label)
 def test_metrics_carry_no_gradient_and_fp32_agrees(objective, answers):
     loss, low = objective(answers()), objective(answers(dtype=torch.float32))
-    assert not any(t.requires_grad for t in (*loss.metrics.values(), *sum(loss.means.values(), ())))
+    reported = (*loss.metrics.values(), *sum(loss.means.values(), ()), *loss.maxima.values())
+    assert not any(t.requires_grad for t in reported)
     assert low.total.dtype == torch.float32 and torch.isfinite(low.total)
 
 
@@ -314,6 +318,7 @@ def test_clip_metrics_by_hand(answers):
     assert found == {"low": (1, 4), "high": (1, 4), "region": (2, 4)}
     assert means["ratio/mean"][0].item() == pytest.approx(5.5)
     assert means["approx_kl"][0].item() == pytest.approx(1.5 * math.log(2) ** 2)
+    assert GRPO()(x).maxima["ratio/max"].item() == pytest.approx(2)
     x.advantages = torch.tensor([1.0, 1, 1, 1], dtype=torch.float64)
     means = RLOO()(x).means
     total, count = means["clip_ratio/high_mean"]

@@ -51,6 +51,8 @@ def test_tokens_that_the_engine_could_not_score_are_not_corrected(answers):
     assert torch.equal(gradient(objective, x), gradient(objective, y))
     total, count = objective(x).means["sampling/sampling_logp_difference/mean"]
     assert count == 22 - 1 and total.isfinite()
+    gaps = (x.old - x.sampler).abs()[~x.sampler.isnan()]
+    assert objective(x).maxima["sampling/sampling_logp_difference/max"] == gaps.max()
 
 
 def test_correction_without_the_sampler_s_log_probabilities_is_an_error(answers):

@@ -169,17 +169,19 @@ class _Policy(Objective):
         spans = Spans.of(x)
         old = x.logps.detach() if x.old is None else x.old
         log_ratios = losses.log_ratios(x.logps, old, *spans, level=self.ratio)
-        means = self._ratio_metrics(log_ratios.detach().exp(), x, old, spans)
-        values = self._surrogates(log_ratios, x) * self._weights(x, old, spans, means)
+        loss = Loss(x.logps.new_zeros(()), means=self._ratio_metrics(log_ratios.detach().exp(), x, old, spans))
+        values = self._surrogates(log_ratios, x) * self._weights(x, old, spans, loss)
         shares = self._shares(x, spans)
         once = shares / spans.sizes[x.branches] if self.ratio == "product" else shares
-        total = (values * once).sum()
-        metrics = {"policy_loss": total.detach()}
+        loss.total = (values * once).sum()
+        loss.metrics["policy_loss"] = loss.total.detach()
         if x.reference is not None or self.kl_coef:
             penalty = self._kl(x, old)
-            means["kl"] = spans.mean(penalty)
-            total = total + self.kl_coef * (penalty * shares).sum()
-        return Loss(total, metrics, means)
+            loss.means["kl"] = spans.mean(penalty)
+            loss.total = loss.total + self.kl_coef * (penalty * shares).sum()
+        if len(x.logps):
+            loss.maxima["ratio/max"] = log_ratios.detach().max().exp()
+        return loss
 
     def _shares(self, x: Any, spans: Spans) -> Tensor:
         """Weight ``[S]`` of each token in the sum over units."""
@@ -201,7 +203,7 @@ class _Policy(Objective):
             return -ratios * x.advantages
         return clipped(ratios, x.advantages, clip_low=self.clip_low, clip_high=self.clip_high, delta=self.delta)
 
-    def _weights(self, x: Any, old: Tensor, spans: Spans, means: dict[str, Sum]) -> Tensor | float:
+    def _weights(self, x: Any, old: Tensor, spans: Spans, loss: Loss) -> Tensor | float:
         """Weights ``[S]`` without gradient, from the off-policy mask and the correction; adds their metrics."""
         from .losses import policy as losses
 
@@ -209,7 +211,7 @@ class _Policy(Objective):
         if self.off_policy_mask is not None:
             drift = (old if x.sampler is None else x.sampler) - x.logps
             kept = losses.on_policy(drift, x.advantages, *spans, limit=self.off_policy_mask)
-            means["off_policy_masked"] = spans.mean(~kept)
+            loss.means["off_policy_masked"] = spans.mean(~kept)
             weights = kept.to(x.logps)
         if x.sampler is None:
             if self.correction != "none":
@@ -219,15 +221,18 @@ class _Policy(Objective):
                 )
             return weights
         gap = (old - x.sampler).detach()
-        known = ~gap.isnan()
-        means["sampling/sampling_logp_difference/mean"] = (gap.nan_to_num(nan=0.0).abs().sum(), known.to(gap).sum())
+        distance = gap.nan_to_num(nan=0.0).abs()
+        loss.means["sampling/sampling_logp_difference/mean"] = (distance.sum(), (~gap.isnan()).to(gap).sum())
         whole = self.correction.startswith("sequence")
         ratios = losses.importance(gap, *spans, whole=whole)
-        means["sampling/importance_sampling_ratio/mean"] = spans.mean(ratios, whole)
+        loss.means["sampling/importance_sampling_ratio/mean"] = spans.mean(ratios, whole)
+        if len(gap):
+            loss.maxima["sampling/sampling_logp_difference/max"] = distance.max()
+            loss.maxima["sampling/importance_sampling_ratio/max"] = ratios.max()
         if self.correction == "none":
             return weights
         low, high = self._bounds
-        means["sampling/outside_bounds"] = spans.mean((ratios < low) | (ratios > high), whole)
+        loss.means["sampling/outside_bounds"] = spans.mean((ratios < low) | (ratios > high), whole)
         return weights * losses.correction(gap, *spans, kind=self.correction, low=low, high=high)
 
     def _kl(self, x: Any, old: Tensor) -> Tensor:
@@ -305,4 +310,5 @@ class PPO(_Policy):
         loss.means["value_clip_ratio"] = spans.mean(near > plain)
         for name, values in (("returns", x.returns), ("value_error", x.returns - x.values)):
             loss.means |= {f"{name}/mean": spans.mean(values), f"{name}/square_mean": spans.mean(values**2)}
-        return Loss(loss.total + self.value_coef * critic, loss.metrics, loss.means)
+        loss.total = loss.total + self.value_coef * critic
+        return loss

@@ -292,6 +292,7 @@ class Trainer:
     def _details(self, sums: StepSums, count: float, trained: float) -> dict[str, float]:
         details = {name: float(value) / count for name, value in sums.metrics.items()}
         details |= {name: float(mean[0] / mean[1]) for name, mean in sums.means.items() if mean[1] > 0}
+        details |= {name: float(value) for name, value in sums.maxima.items()}
         if len(self.labels) > 1:
             given = sum(share.given for share in self.sampler.shares)
             for i, (label, share) in enumerate(zip(self.labels, self.sampler.shares, strict=True)):

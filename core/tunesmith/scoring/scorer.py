@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal, cast
@@ -186,7 +186,7 @@ class Scorer:
         if self.path == "stock":
             loss = loss_of(part)
             (loss.total / count).backward()  # type: ignore[no-untyped-call]
-            return Loss(loss.total.detach(), loss.metrics, loss.means)
+            return Loss(loss.total.detach(), loss.metrics, loss.means, loss.maxima)
         hidden, layout = self._hidden(part)
         gradient = torch.zeros_like(hidden) if hidden.requires_grad else None
         rows = hidden.detach()
@@ -216,6 +216,13 @@ def merge(total: Loss, part: Loss) -> None:
     for name, (value, count) in part.means.items():
         before = total.means.get(name, (0, 0))
         total.means[name] = (before[0] + value.detach(), before[1] + count.detach())
+    merge_maxima(total.maxima, part.maxima)
+
+
+def merge_maxima(total: dict[str, Tensor], part: Mapping[str, Tensor]) -> None:
+    """Keep the larger one under every name."""
+    for name, value in part.items():
+        total[name] = torch.maximum(total[name], value) if name in total else value.detach()
 
 
 def _chunks(bounds: list[int], rows: int) -> Iterator[range]:

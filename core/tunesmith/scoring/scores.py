@@ -83,7 +83,7 @@ class ScoreScorer(Scorer):
         """Add the gradient of ``loss_of(part).total / count``; a score head is too small to be worth chunks."""
         loss = loss_of(part)
         (loss.total / count).backward()  # type: ignore[no-untyped-call]
-        return Loss(loss.total.detach(), loss.metrics, loss.means)
+        return Loss(loss.total.detach(), loss.metrics, loss.means, loss.maxima)
 
 
 def _last_positions(batch: Batch) -> Any:
