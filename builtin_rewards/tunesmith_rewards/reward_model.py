@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 import tunesmith
-from tunesmith import ConfigError, ResourceError, Reward, Rollout, Unpaired
+from tunesmith import ConfigError, Prompt, ResourceError, Reward, Rollout, Unpaired
 
 ADAPTER = "adapter_config.json"
 
@@ -46,7 +46,7 @@ class RewardModel(Reward):
         from tunesmith.data.trees import Batch, best_fit
 
         scorer, encoder = _loaded(self.model)
-        trees = [Unpaired(r.prompt, r.completion, True).encode(encoder) for r in rollouts]  # type: ignore[arg-type]
+        trees = [_tree(encoder, rollout) for rollout in rollouts]
         scores: list[float | None] = [None] * len(trees)
         with torch.no_grad():
             for indices in best_fit([tree.num_tokens for tree in trees], self.micro_tokens):
@@ -54,6 +54,27 @@ class RewardModel(Reward):
                 for i, score in zip(indices, found, strict=True):
                     scores[i] = score
         return scores
+
+
+def _tree(encoder: Any, rollout: Rollout) -> Any:
+    """Prompt and answer in tokens. Rows to train on must not be blank, but a policy may well say nothing."""
+    import numpy as np
+
+    from tunesmith.data.trees import Branch, Tree
+
+    text = rollout.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # as a tokenizer decodes
+    if text.strip():
+        answer = rollout.completion if text == rollout.text else _said(rollout, text)
+        return Unpaired(rollout.prompt, answer, True).encode(encoder)  # type: ignore[arg-type]
+    end = Branch(np.array([encoder.eos_id], np.int32), np.array([True]))
+    return Tree(encoder.prompt(Prompt(rollout.prompt, {})).trunk, (end,))  # type: ignore[arg-type]
+
+
+def _said(rollout: Rollout, text: str) -> Any:
+    """The completion with another text in its last turn."""
+    if isinstance(rollout.completion, str):
+        return text
+    return [*rollout.completion[:-1], {**rollout.completion[-1], "content": text}]
 
 
 @lru_cache(maxsize=2)
