@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -121,9 +122,9 @@ def _gold(gold: Any, thousands: bool) -> Answer:
     """The gold answer. Raises `ValueError` with the reason where it cannot be read."""
     if isinstance(gold, bool) or not isinstance(gold, str | int | float):
         raise ValueError(f"a gold answer is text or a number, not {gold!r}")
-    return _read_gold(
-        gold if isinstance(gold, str) else format(gold, "") if isinstance(gold, int) else repr(gold), thousands
-    )
+    if isinstance(gold, float) and not math.isfinite(gold):
+        raise ValueError(f"a gold answer is a finite number, not {gold!r}")
+    return _read_gold(str(gold), thousands)
 
 
 @lru_cache(maxsize=8192)
