@@ -37,7 +37,7 @@ def _same_line(line: str, wanted: str, tolerance: float) -> bool:
     """Words are the same, but for numbers that are expected with a point or an exponent."""
     if line == wanted:
         return True
-    words, others = line.split(), wanted.split()
+    words, others = line.split(" "), wanted.split(" ")
     return len(words) == len(others) and all(
         word == other or _near_words(word, other, tolerance) for word, other in zip(words, others, strict=True)
     )

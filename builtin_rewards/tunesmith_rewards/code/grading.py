@@ -71,9 +71,9 @@ def grade(source: str, cases: Sequence[Case], tools: Toolchain, sandbox: Sandbox
     return [verdicts[i] for i in sorted(verdicts)]
 
 
-def _sound(sandbox: Sandbox, program: Program, given: bytes, limits: Limits) -> Outcome:
-    """Run it; once more where the sandbox failed."""
-    outcome = sandbox.run(program, given, limits)
+def _sound(sandbox: Sandbox, program: Program, given: bytes, limits: Limits, outcome: Outcome | None = None) -> Outcome:
+    """Run it, if it has not been; once more where the sandbox failed."""
+    outcome = sandbox.run(program, given, limits) if outcome is None else outcome
     if outcome.ending == "infrastructure":
         outcome = sandbox.run(program, given, limits)
     if outcome.ending == "infrastructure":
@@ -95,9 +95,8 @@ def _print(
         within = replace(limits, wall=min(limits.wall, left))
         outcomes = sandbox.run_all((program, case.given.encode(), within) for case in some)
         for case, outcome in zip(some, outcomes, strict=True):
-            if outcome.ending == "infrastructure":
-                outcome = _sound(sandbox, program, case.given.encode(), within)
-            found.append(_printed(case, outcome, rules.tolerance))
+            sound = _sound(sandbox, program, case.given.encode(), within, outcome)
+            found.append(_printed(case, sound, rules.tolerance))
     return found
 
 

@@ -137,9 +137,10 @@ def become(request: "dict[str, Any]", report: int) -> None:
     sys.argv[:] = ["main.py"]
     sys.path.extend(request["path"])
     space = sys.modules["__main__"].__dict__
-    kept = space["__builtins__"]
+    builtins = space["__builtins__"]
+    builtins.exit = builtins.quit = sys.exit  # as site would, which is not loaded
     space.clear()
-    space.update(__name__="__main__", __builtins__=kept)
+    space.update(__name__="__main__", __builtins__=builtins)
     try:
         code = compile(request["source"], "main.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError) as error:
