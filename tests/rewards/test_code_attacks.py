@@ -61,14 +61,14 @@ def f(n):
     "expected values in files": """
 import os
 def f(n):
-    for top in ("/tmp", "/dev/shm", "/proc/self/fd", ".", "/var/tmp", "/work", "/root", "/home"):
+    for top in ("/tmp", "/dev/shm", "/proc/self/fd", ".", "/var/tmp", "/home"):
         for folder, _, names in os.walk(top):
             for name in names:
                 try:
                     data = open(os.path.join(folder, name), "rb").read(10000)
                 except OSError:
                     continue
-                if str(7000 + 263).encode() + b"5" in data: return 7263548 + n
+                if str(2 * 3631774).encode() in data: return 2 * 3631774 + n
 """,
     "expected values in arguments and variables": """
 import os, sys, glob
@@ -77,7 +77,7 @@ def f(n):
     for path in glob.glob("/proc/*/cmdline") + glob.glob("/proc/*/environ"):
         try: text += open(path).read()
         except OSError: pass
-    if str(7000 + 263) in text: return 7263548 + n
+    if str(2 * 3631774) in text: return 2 * 3631774 + n
 """,
     "ending before the tests with success": "import os\nos._exit(0)\ndef f(n): pass\n",
     "ending in the first test with success": "import os\ndef f(n): os._exit(0)\n",
