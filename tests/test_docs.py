@@ -23,6 +23,7 @@ from tunesmith.config import Layers, build, resolve
 from tunesmith.fieldtypes import help_texts
 from tunesmith.plugins import Plugin, Registry
 from tunesmith.rollout.panel import Panel, missing_columns
+from tunesmith.testing import check_reward
 
 ROOT = Path(__file__).parents[1]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -106,6 +107,7 @@ def test_a_reward_from_a_function(tmp_path: Path) -> None:
             assert panel.totals(panel.judge([Rollout("2+2?", "x" * 20 + "\n4", {"answer": "4"})])) == [0.5]
     assert help_texts(type(reward))["limit"] == "Longest completion, in characters."
     assert list(reward.columns()) == ["answer"]
+    assert not check_reward(reward).failed
 
 
 def test_a_reward(tmp_path: Path) -> None:
@@ -123,9 +125,11 @@ def test_a_reward(tmp_path: Path) -> None:
         assert [verdict.score for verdict in found] == [1.0, 0.0, 0.0, None, 1.0]
         assert (found[3].state, found[3].why) == ("error", "the column 'answer' is no number: 'four'")
         samples = [Rollout(row["prompt"], row["completion"], row) for row in reward.samples()]
-        assert panel.totals(panel.judge(samples)) == [type(reward).best]
+        assert panel.totals(panel.judge(samples)) == [type(reward).best] * 2
     with pytest.raises(ConfigError, match="needs the column 'answer'"):
         missing_columns([reward], ["gold"])
+    report = check_reward(reward)
+    assert not report.failed and not report.skipped
 
 
 def test_a_format(tmp_path: Path) -> None:

@@ -52,12 +52,22 @@ def test_both_set_up_lines_install_the_same_way_and_end_with_what_they_promise()
     assert demo[-1] == "tunesmith demo"
 
 
-def test_the_table_of_methods_is_the_list_of_methods(registry: Registry) -> None:
-    section = README.partition("\n## Methods\n")[2].partition("\n## ")[0]
+@pytest.mark.parametrize(("heading", "kind"), [("Methods", "method"), ("Rewards", "reward")])
+def test_a_table_is_the_list_of_what_is_built_in(registry: Registry, heading: str, kind: str) -> None:
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`([\w-]+)`", row)]
-    built_in = [cls.name for plugin, cls in registry.entries("method") if plugin.distribution == "tunesmith"]
+    built_in = [cls.name for plugin, cls in registry.entries(kind) if plugin.distribution == "tunesmith"]
     assert sorted(named) == sorted(built_in)
+
+
+def test_the_table_of_rewards_says_which_columns_they_read(registry: Registry) -> None:
+    section = README.partition("\n## Rewards\n")[2].partition("\n## ")[0]
+    for names, columns in re.findall(r"^\| (`.*?) \|.*\|(.*)\|$", section, flags=re.MULTILINE):
+        groups = [re.findall(r"`(\w+)`", group) for group in columns.split(";")]
+        for i, name in enumerate(re.findall(r"`([\w-]+)`", names)):
+            reward = registry.get("reward", name).model_construct()
+            assert list(reward.columns()) == (groups[i] if len(groups) > 1 else groups[0]), name
 
 
 def test_commands_in_the_text_exist(registry: Registry) -> None:

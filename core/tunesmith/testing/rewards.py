@@ -153,7 +153,7 @@ def _policy(subject: Subject, name: str, variants: Sequence[Answered]) -> Findin
             index, text = answers[scores.index(max(scores))]
             told = f"{max(scores):g} for {text[:60]!r} on row {index + 1}"
             return Finding(check, "failed", f"mean {means[-1]:.3f} over {len(scores)}, above {limit:g}: {told}")
-    return Finding(check, "ok", f"mean {max(means):.3f}" + (" at most" if means[1:] else "") + f" over {total}")
+    return Finding(check, "ok", f"mean {'at most ' if means[1:] else ''}{max(means):.3f} over {total}")
 
 
 # ---------------------------------------------------------------------------------------------- columns
