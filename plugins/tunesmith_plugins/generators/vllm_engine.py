@@ -181,18 +181,18 @@ class Colocated:
         from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
         from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 
-        with tempfile.TemporaryDirectory() as folder:  # the weights come by `send`
-            policy.language_model.config.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-            self.llm = LLM(
-                model=folder,
-                load_format="dummy",
-                dtype=str(_dtype(policy)).removeprefix("torch."),
-                gpu_memory_utilization=settings.gpu_memory,
-                max_model_len=longest_allowed(policy),
-                logprobs_mode="processed_logprobs",
-                weight_transfer_config=WeightTransferConfig(backend="ipc"),
-            )
+        self._folder = tempfile.TemporaryDirectory(prefix="tunesmith-vllm-")  # no weights: they come by `send`
+        policy.language_model.config.save_pretrained(self._folder.name)
+        tokenizer.save_pretrained(self._folder.name)
+        self.llm = LLM(
+            model=self._folder.name,
+            load_format="dummy",
+            dtype=str(_dtype(policy)).removeprefix("torch."),
+            gpu_memory_utilization=settings.gpu_memory,
+            max_model_len=longest_allowed(policy),
+            logprobs_mode="processed_logprobs",
+            weight_transfer_config=WeightTransferConfig(backend="ipc"),
+        )
         self._sender = WeightTransferTrainerFactory.trainer_init(
             IPCTrainerInitInfo(rank=0, packed=True), client=_InProcess(self.llm), source=_source_of(policy)
         )
@@ -223,6 +223,7 @@ class Colocated:
         """See `Connection`."""
         self._sender.shutdown()
         del self.llm
+        self._folder.cleanup()
 
 
 class _InProcess:
