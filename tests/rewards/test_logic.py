@@ -112,6 +112,12 @@ def test_puzzles_are_written_in_several_ways() -> None:
         assert judged("Answer: a=true, b=false", given, column="rules") == 1.0
 
 
+def test_names_of_other_rows_that_a_table_filled_in_are_left_out() -> None:
+    given = {"variables": {"a": "boolean", "b": None}, "constraints": ["a"]}
+    assert judged("Answer: a=true", given) == 1.0
+    assert judged("Answer: a=true, b=true", given) == 0.0
+
+
 # ---------------------------------------------------------------------------------------------- syntax
 TABLES = [
     ("a & b | c", lambda a, b, c: (a and b) or c),

@@ -87,6 +87,8 @@ def _formulas(value: Any) -> tuple[Node, ...]:
 def _domains(value: Any) -> dict[str, Domain]:
     if not isinstance(value, Mapping) or not value:
         raise ValueError("variables should be an object of names and what they may be")
+    # table formats give every row the names of all rows, and those that are not its own as null
+    value = {name: domain for name, domain in value.items() if domain is not None}
     if len(value) > MAX_VARIABLES:
         raise ValueError(f"there are {len(value):,} variables, more than {MAX_VARIABLES:,}")
     found = {_checked_name(name): _domain(name, domain) for name, domain in value.items()}
