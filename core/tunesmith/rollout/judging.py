@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, get_args
 
+from tunesmith import function_rewards
 from tunesmith.components import Fault, Reward, Rollout, State
 from tunesmith.errors import TunesmithError
 
 FAULTS = ("timeout", "error", "infrastructure")
 EACH = "each"
 """Says that from here on completions are judged one after the other, in order."""
-TRACE_FRAMES = 4
+TRACE_FRAMES = 3
+_OWN = (os.path.dirname(__file__), function_rewards.__file__, "<frozen")
 LONGEST = 2000
 Report = tuple[int, State, float | None, str, str]
 """Position, state, score, why there is no score, and where it was raised."""
@@ -79,8 +82,7 @@ def _alone(reward: Reward, rollout: Rollout, caught: type[BaseException]) -> tup
     except TunesmithError as error:
         return "error", None, "; ".join(filter(None, (error.what, error.where, error.why, error.fix)))[:LONGEST], ""
     except caught as error:  # a reward is anybody's code, and may raise SystemExit as well
-        what = "".join(traceback.format_exception_only(error)).strip()
-        return "error", None, what[:LONGEST], last_lines(error)
+        return "error", None, said(error), raised_at(error)
 
 
 def _checked(scores: Any, count: int) -> Sequence[Any] | _Wrong:
@@ -112,13 +114,17 @@ def _a(value: Any) -> str:
     return f"{value!r:.80}" if isinstance(value, (bool, str, bytes)) else f"a{'n' * (name[0] in 'aeiou')} {name}"
 
 
-def last_lines(error: BaseException) -> str:
-    """The end of a traceback: the last frames outside of the judging itself, and the exception."""
-    found = traceback.TracebackException.from_exception(error)
-    own = (__file__, __file__.replace("judging", "worker"), __file__.replace("judging", "wire"))
-    frames = [frame for frame in found.stack if frame.filename not in own and not frame.filename.startswith("<frozen")]
-    lines = traceback.format_list(frames[-TRACE_FRAMES:]) + list(found.format_exception_only())
-    return "".join(lines).rstrip()[-LONGEST:]
+def said(error: BaseException) -> str:
+    """The last line of a traceback: the exception and its message."""
+    return "".join(traceback.format_exception_only(error)).strip()[:LONGEST]
+
+
+def raised_at(error: BaseException) -> str:
+    """Where it was raised, the innermost place first, without the frames of the judging itself."""
+    found = traceback.TracebackException.from_exception(error).stack
+    frames = [frame for frame in found if not frame.filename.startswith(_OWN)]
+    places = [f"{f.filename}, line {f.lineno}, in {f.name}: {(f.line or '').strip()}" for f in frames[-TRACE_FRAMES:]]
+    return "\ncalled from ".join(reversed(places))[:LONGEST]
 
 
 def checked(message: Any, count: int) -> Report:

@@ -113,7 +113,7 @@ class Panel:
         return RewardError(
             f"the reward {self.labels[index]!r} failed: {why}",
             where=f"completion {_excerpt(rollout.completion)}; row {_excerpt_text(columns) or 'without columns'}",
-            why="\n        ".join(trace.splitlines()) or None,
+            why=trace or None,
             fix="put the reward or the row right; `on_error: mask` leaves such completions out and counts them",
         )
 

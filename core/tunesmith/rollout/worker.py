@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from tunesmith.components import Reward
 from tunesmith.errors import TunesmithError
-from tunesmith.rollout.judging import judged, last_lines
+from tunesmith.rollout.judging import judged, raised_at, said
 from tunesmith.rollout.wire import Frames, Parcel, pack, parcels, receive, unpack
 
 BOOT = (
@@ -101,7 +101,11 @@ def described(error: BaseException) -> dict[str, Any]:
     """An exception as plain values."""
     if isinstance(error, TunesmithError):
         return {"kind": type(error).__name__, **{k: getattr(error, k) for k in ("what", "where", "why", "fix")}}
-    return {"kind": type(error).__name__, "missing": isinstance(error, ImportError), "trace": last_lines(error)}
+    return {
+        "kind": type(error).__name__,
+        "missing": isinstance(error, ImportError),
+        "trace": f"{said(error)}\n{raised_at(error)}",
+    }
 
 
 def _keep(channel: socket.socket) -> None:
@@ -216,6 +220,8 @@ class _Keeper:
             assert self.rewards is not None
             serve(socket.socket(fileno=os.dup(descriptor)), self.rewards)
             os._exit(0)
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(0)  # the trainer has no use for it any more
         except BaseException:
             traceback.print_exc()
             raise

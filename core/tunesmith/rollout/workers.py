@@ -137,9 +137,8 @@ class Workers:
             cls = getattr(errors, kind, ConfigError)
             error: TunesmithError = cls(*[failed["what"]], **{k: failed[k] for k in ("where", "why", "fix")})
             return error
-        trace = "\n        ".join(failed["trace"].splitlines())
         made = ResourceError if failed["missing"] else ConfigError
-        return made(f"the reward {label!r} cannot be made ready", why=trace)
+        return made(f"the reward {label!r} cannot be made ready", why=failed["trace"].strip())
 
     def _start_judge(self) -> None:
         if self._fruitless >= STARTS:
