@@ -41,7 +41,8 @@ class Logic(Reward):
     best: ClassVar[float | None] = 1.0
 
     column: str = "puzzle"
-    """Column that holds the puzzle."""
+    """Column of the puzzle: an object of variables (name: boolean, [lowest, highest] or a list of words) and
+    constraints, or formulas alone. Formulas have not and or xor -> <-> = != < <= > >= + - * abs() distinct() ( )."""
     mode: Literal["solution", "equivalence"] = "solution"
     """solution: the answer is an assignment, or "unsatisfiable". equivalence: a formula that means the same."""
     unique: bool = False
