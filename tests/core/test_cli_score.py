@@ -114,6 +114,15 @@ def test_a_function_in_a_file_is_a_reward(cli, rows, tmp_path):
     assert [(row["reward"], row["mean"]) for row in table(result.out)] == [("short", "0.833"), ("short-2", "0.083")]
 
 
+def test_what_a_reward_says_of_a_failure_is_printed_safely(cli, rows, tmp_path):
+    (tmp_path / "mine.py").write_text("def picky(completion):\n    raise ValueError(completion)\n")
+    words = ("score", "mine.py:picky", "--data", rows)
+    result, found = cli(*words), json.loads(cli(*words, "--json").out)
+    assert (result.code, found["rewards"][0]["error"]) == (6, 12)
+    assert found["rewards"][0]["whys"]["5"] == "ValueError: It is \\ud800"
+    assert found["rewards"][0]["whys"]["7"].startswith("ValueError: \\x1b[31m")
+
+
 def test_a_reward_that_judges_nothing_has_the_exit_code_of_rewards(cli, rows):
     result = cli("score", "toy-elsewhere", "toy-tone", "--data", rows, *PLUGIN)
     assert result.code == 6

@@ -24,7 +24,8 @@ LOOKING = [
     (), ("--help",), ("--version",), ("list",), ("list", "methods"), ("plugins",), ("show", "sft"), ("schema",),
     ("list", "--help"), ("show", "--help"), ("plugins", "--help"), ("run", "--help"), ("run", "sft", "--help"),
     ("run", "sft", "--help-all"), ("resume", "--help"), ("doctor", "--help"), ("data", "--help"),
-    ("data", "check", "--help"), ("data", "show", "--help"),
+    ("data", "check", "--help"), ("data", "show", "--help"), ("score", "--help"), ("check", "--help"),
+    ("list", "rewards"),
 ]  # fmt: skip
 
 
@@ -66,6 +67,18 @@ def test_looking_around_is_instant(words, environment):
     seconds(ours), seconds(pydantic)  # compiles
     rounds = [(seconds(ours), seconds(pydantic)) for _ in range(5)]
     assert min(one for one, _ in rounds) < max(LIMIT_S, 4 * min(other for _, other in rounds))
+
+
+def test_showing_rewards_with_their_examples_imports_nothing_heavy(environment):
+    code = f"""
+import sys
+from tunesmith.cli.main import main
+from tunesmith.plugins import load
+codes = [main(["show", f"reward/{{name}}"]) for name in load().names("reward")]
+print(any(codes), len(codes) > 3, {HEAVY!r} & set(sys.modules), file=sys.stderr)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert printed.stderr == "False True set()\n"
 
 
 def test_importing_plugins_imports_nothing_heavy(environment):

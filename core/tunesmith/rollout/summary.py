@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any, get_args
 
 from tunesmith.components import State, Verdict
+from tunesmith.data.report import printable
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 BINS = 10
@@ -60,7 +61,7 @@ class Judged:
             "ms_per_completion": 1000 * self.seconds / len(self.verdicts),
             "scores": self.scores,
             "states": [verdict.state for verdict in self.verdicts],
-            "whys": {str(i): verdict.why for i, verdict in enumerate(self.verdicts) if verdict.why},
+            "whys": {str(i): printable(verdict.why) for i, verdict in enumerate(self.verdicts) if verdict.why},
         }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from tunesmith.data.report import printable
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -48,8 +50,8 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
-        findings = [asdict(finding) for finding in self.findings]
+        findings = [{**asdict(finding), "seen": printable(finding.seen)} for finding in self.findings]
         return {"schema": 1, "kind": self.kind, "name": self.name, "ok": not self.failed, "checks": findings}
 
     def __str__(self) -> str:
-        return "\n".join(f"{finding.check}: {finding.state}: {finding.seen}" for finding in self.findings)
+        return "\n".join(f"{finding.check}: {finding.state}: {printable(finding.seen)}" for finding in self.findings)
