@@ -133,12 +133,9 @@ class OnlineMethod(Method, Sampling, HasReference):
     def check(self, example: Example, tree: Tree) -> str | None:
         """Refuse a prompt without the columns that the rewards read."""
         assert isinstance(example, Prompt)
-        for reward in self.rewards:
-            lacks = next((column for column in reward.columns() if column not in example.columns), None)
-            if lacks is not None:
-                have = ", ".join(map(str, example.columns)) or "none beside the prompt"
-                return f"the reward {reward.selector} reads the column {lacks!r}; the row's columns: {have}"
-        return None
+        from tunesmith.data.prompts import lacking_column
+
+        return lacking_column(self.rewards, example)
 
     # ------------------------------------------------------------------------------------------ a run
     def opened(self, ctx: Context) -> None:

@@ -52,7 +52,7 @@ def score(words: tuple[str, ...], data: str, as_json: bool, **options: Any) -> N
     from tunesmith.rollout.panel import missing_columns
 
     registry = load_registry()
-    rewards = [_reward(registry, word) for word in words]
+    rewards = [reward_of(registry, word) for word in words]
     spec = data_spec(registry, samples_file(data), options["columns"], options["format"])
     found = candidates(spec, registry, options["limit"])
     missing_columns(rewards, list(dict.fromkeys(name for one in found for name in one.rollout.columns)))
@@ -71,7 +71,8 @@ def score(words: tuple[str, ...], data: str, as_json: bool, **options: Any) -> N
         click.get_current_context().exit(RewardError.exit_code)
 
 
-def _reward(registry: Registry, word: str) -> Reward:
+def reward_of(registry: Registry, word: str) -> Reward:
+    """The reward that a word of the command line means."""
     from tunesmith.config import build
     from tunesmith.runfile import parse_value
 

@@ -109,6 +109,34 @@ def load_model(
     return cast(nn.Module, model.train())
 
 
+def load_policy(settings: RunSettings, tokenizer: Any, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A model to sample from: a folder of weights, or one of an adapter whose base it names.
+
+    Raises:
+        ResourceError: no such model, or no weights.
+    """
+    from transformers import AutoModelForCausalLM
+
+    source = Path(settings.model)
+    if source.exists() and not has_weights(source):
+        raise ResourceError(
+            f"{source} holds no model weights (*.safetensors)", fix="give the folder `model` of a finished run"
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            settings.model,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=settings.trust_remote_code,
+            local_files_only=source.exists(),
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ResourceError(
+            f"cannot load the model {settings.model!r}", why=str(error).strip().splitlines()[0][:300]
+        ) from None
+    return cast(nn.Module, model.to(device))
+
+
 def _base(
     settings: RunSettings,
     method: Method,

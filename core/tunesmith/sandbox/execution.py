@@ -18,7 +18,7 @@ from typing import IO, Any
 from tunesmith.sandbox import seccomp, tiers
 from tunesmith.sandbox.limits import MIB, Calls, Command, Ending, Limits, Outcome, Program, Python
 from tunesmith.sandbox.reports import Channel
-from tunesmith.sandbox.watch import Watch
+from tunesmith.sandbox.watch import TICK, Watch
 from tunesmith.sandbox.workplace import Workplace
 
 GRACE = 30.0
@@ -139,7 +139,9 @@ class _Run:
         if late is not None:
             self.stopped = late
             return
-        if now >= self.watch.due:
+        if self.channel.ready is None:
+            self.watch.due = now + TICK  # what runs until then is ours
+        elif now >= self.watch.due:
             over = self.watch.look()
             if over is not None:
                 why = {"memory": self.limits.memory, "scratch": self.limits.scratch}[over]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from functools import cache
 
 # name: (x86_64, aarch64); None where the architecture has no such call
 CALLS: dict[str, tuple[int | None, int | None]] = {
@@ -82,6 +83,7 @@ def supported() -> str | None:
     return None if machine in ARCHITECTURES else f"there is no list of system calls for {machine} processors"
 
 
+@cache
 def make_filter(*, exposed: bool = False, signals: bool = False) -> bytes:
     """The filter as the kernel takes it.
 

@@ -108,6 +108,14 @@ def start(tier: Tier, *, readable: Sequence[str], folder: str | None, writable: 
 def _bubblewrap(readable: Sequence[str], scratch: int, fd: int) -> list[str]:
     """The command. It holds nothing that a program may not read: it can see its own beginning."""
     python, prefix = interpreter()
+    argv = [*_namespaces(), *_bound([prefix, *readable])]
+    argv += ["--perms", "1777", "--size", str(scratch), "--tmpfs", WORK, "--remount-ro", "/", "--chdir", WORK]
+    return [*argv, "--seccomp", str(fd), "--", python, "-I", "-S", "-X", "utf8", "-c", BOOT]
+
+
+@cache
+def _namespaces() -> tuple[str, ...]:
+    """What is the same for all programs."""
     root = os.geteuid() == 0
     argv = [bubblewrap_path() or "bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     # root mounts with its own rights and hands the program to a user id that is nobody's: inside a user namespace it
@@ -121,14 +129,11 @@ def _bubblewrap(readable: Sequence[str], scratch: int, fd: int) -> list[str]:
             argv += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
             argv += ["--ro-bind", path, path]
-    argv += _bound([prefix, *readable])
     argv += ["--proc", "/proc", "--ro-bind", "/dev/null", "/proc/cmdline"]
-    for device in ("/dev/null", "/dev/urandom", "/dev/random"):
+    for device in ("/dev/null", "/dev/urandom"):
         argv += ["--dev-bind", device, device]
-    argv += ["--symlink", "/proc/self/fd", "/dev/fd", "--symlink", WORK, "/dev/shm"]
-    argv += ["--perms", "1777", "--size", str(scratch), "--tmpfs", WORK, "--remount-ro", "/", "--chdir", WORK]
-    argv += ["--seccomp", str(fd), "--"]
-    return [*argv, python, "-I", "-S", "-X", "utf8", "-c", BOOT]
+    links = {"/dev/random": "/dev/urandom", "/dev/fd": "/proc/self/fd", "/dev/shm": WORK}
+    return (*argv, *(part for name, target in links.items() for part in ("--symlink", target, name)))
 
 
 def _bound(paths: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 import time
+from functools import cache
 from pathlib import Path
 
 _count = itertools.count()
@@ -22,6 +23,7 @@ def own_id() -> int | None:
     return 1_000_000_000 + number % 900_000_000 if _mapped() >= 2**31 else 40_000 + number % 20_000
 
 
+@cache
 def _mapped() -> int:
     """User ids that exist here, counted from 0; a container may have few."""
     with open("/proc/self/uid_map", encoding="ascii") as stream:

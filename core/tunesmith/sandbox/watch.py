@@ -8,6 +8,9 @@ import time
 TICK, LONGEST = 0.02, 0.1
 """Seconds between two looks. On a machine with thousands of processes a look is work: then it takes an eighth of a
 processor's time, but is never put off longer than the second number."""
+WHOLE = 5
+"""Every so many looks at all processes. Others are at those with higher numbers than the top only, which is where all
+below it are, until numbers start again from the beginning."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -25,6 +28,7 @@ class Watch:
     def __init__(self, pid: int, most: int, folder: str | None, scratch: int, inside: str | None) -> None:
         self.pid, self.most, self.folder, self.scratch, self.inside = pid, most, folder, scratch, inside
         self.peak = 0
+        self._looks = 0
         self.due = time.monotonic() + TICK
 
     def look(self) -> str | None:
@@ -35,7 +39,8 @@ class Watch:
         return found
 
     def _over(self) -> str | None:
-        pids = below(self.pid)
+        self._looks += 1
+        pids = below(self.pid, newer=self._looks % WHOLE != 0)
         kept = self._files_in_memory(pids)
         held = sum(map(resident, pids)) + kept
         if held > self.most:  # shared pages are counted once for each process here, so count again with care
@@ -57,11 +62,11 @@ class Watch:
         return (used.f_blocks - used.f_bfree) * used.f_frsize
 
 
-def below(top: int) -> list[int]:
-    """The process and all that descend from it, parents first."""
+def below(top: int, *, newer: bool = False) -> list[int]:
+    """The process and all that descend from it, parents first; with ``newer`` only those with higher numbers."""
     parents: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
-        if name.isdigit():
+        if name.isdigit() and not (newer and int(name) <= top):
             try:
                 with open(f"/proc/{name}/stat", "rb") as stream:
                     parent = int(stream.read().rpartition(b")")[2].split()[1])

@@ -1,0 +1,120 @@
+"""``tunesmith eval``: how often models are right on the same prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from tunesmith.cli import terminal
+from tunesmith.cli.common import load_registry, plugin_options
+from tunesmith.cli.sandbox import unsandboxed_option
+from tunesmith.cli.score import data_spec, reward_of
+
+if TYPE_CHECKING:
+    from tunesmith.components import Generator
+    from tunesmith.runner.measure import Estimate, Measured, Plan
+
+
+@click.command("eval")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--data", metavar="DATA", required=True, help="Prompts that the models were not trained on.")
+@click.option("--reward", "rewards", metavar="REWARD", multiple=True, required=True, help="What judges the answers.")
+@click.option("--format", metavar="NAME", help="Row format; found by looking at the rows when not given.")
+@click.option("--map", "columns", metavar="NAME=YOURS", multiple=True, help="Rename a column.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Answer at most this many prompts.")
+@click.option("--samples", type=click.IntRange(min=0), default=8, show_default=True, help="Sampled answers each.")
+@click.option("--greedy/--no-greedy", default=True, show_default=True, help="Also the most probable answer.")
+@click.option("--right", type=float, default=1.0, show_default=True, help="A reward of at least this is right.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Tokens at most.")
+@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the sampled answers.")
+@click.option("--top-p", type=float, default=1.0, show_default=True, help="Of the sampled answers.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sampled answers.")
+@click.option("--generator", default="native", show_default=True, metavar="NAME", help="Engine that samples.")
+@click.option("--chat-template", metavar="NAME", help="Chat template for a tokenizer without one.")
+@click.option(
+    "--max-length", type=click.IntRange(min=1), default=2048, show_default=True, help="Prompt tokens at most."
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write every answer as a line.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@unsandboxed_option
+@plugin_options
+def evaluate(models: tuple[str, ...], as_json: bool, output: Path | None, **options: Any) -> None:
+    """Answer the same prompts with one or several models and let rewards judge.
+
+    Reported are pass@1 of the most probable answers, pass@k of sampled ones, and the mean reward, each with a 95%
+    interval over prompts; and for every further model the change against the first one, prompt by prompt.
+    """
+    from tunesmith.components import Sampling
+    from tunesmith.config import build
+    from tunesmith.runner.measure import Plan, measure, write_samples
+
+    registry = load_registry()
+    names = {"max_new_tokens": options["max_new_tokens"], "temperature": options["temperature"]}
+    plan = Plan(
+        data_spec(registry, options["data"], options["columns"], options["format"]),
+        [reward_of(registry, word) for word in options["rewards"]],
+        cast("Generator", build(registry, "generator", options["generator"])),
+        Sampling(**names, top_p=options["top_p"]),
+        samples=options["samples"],
+        greedy=options["greedy"],
+        right=options["right"],
+        limit=options["limit"],
+        seed=options["seed"],
+        max_length=options["max_length"],
+    )
+    settings = {"device": options["device"], "chat_template": options["chat_template"]}
+    found = measure(models, plan, registry, settings)
+    if output is not None:
+        write_samples(found, output)
+    if as_json:
+        terminal.print_json(_as_dict(found, plan))
+    else:
+        click.echo("\n".join(_lines(found, plan)))
+
+
+def _as_dict(found: list[Measured], plan: Plan) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from tunesmith.runner.measure import changes, figures
+
+    return [
+        {
+            "model": one.model,
+            "prompts": len(one.greedy) or len(one.sampled),
+            "samples": plan.samples,
+            **{name: asdict(estimate) for name, estimate in figures(one, plan).items()},
+            "mean_length": sum(one.lengths) / max(1, len(one.lengths)),
+            "cut_off": one.cut,
+            "change": {name: asdict(e) for name, e in changes(found[0], one, plan).items()} if i else None,
+        }
+        for i, one in enumerate(found)
+    ]
+
+
+def _lines(found: list[Measured], plan: Plan) -> list[str]:
+    from tunesmith.runner.measure import changes, figures
+
+    prompts = len(found[0].greedy) or len(found[0].sampled)
+    lines = [f"{prompts:,} prompts, {plan.samples} samples each; 95% intervals over prompts", ""]
+    rows = []
+    for i, one in enumerate(found):
+        grown = changes(found[0], one, plan) if i else {}
+        for name, estimate in figures(one, plan).items():
+            change = _signed(grown[name]) if name in grown else ""
+            rows.append((one.model, name, _interval(estimate), change))
+        cut = f", {one.cut:.0%} cut off" if one.cut else ""
+        rows.append((one.model, "answers", f"{sum(one.lengths) / max(1, len(one.lengths)):.1f} tokens{cut}", ""))
+    header = ("model", "measure", "value", f"change against {found[0].model}" if len(found) > 1 else "")
+    return [*lines, *terminal.table(rows, header=header, wrap=0)]
+
+
+def _interval(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def _signed(found: Estimate) -> str:
+    sure = "" if found.low <= 0 <= found.high else " *"
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}){sure}"
