@@ -59,7 +59,7 @@ def judged(samples: Sequence[Mapping[str, Any]], group_size: int) -> Readiness:
         return Readiness("too easy", facts, "give harder prompts: these are nearly always solved")
     if group_size > 1 and differ < FEW_DIFFER:
         fix = "raise group_size, or give prompts that are sometimes solved"
-        cold = "fine-tune on a few worked examples first (sft)"
+        cold = "fine-tune on a few worked examples first"
         return Readiness("too hard", facts, f"{fix}; where the format is the trouble, {cold}")
     return Readiness("good", facts)
 
@@ -71,7 +71,7 @@ def _equal(reward: float, facts: str, binary: bool) -> Readiness:
         return Readiness(
             "too hard",
             facts,
-            "nothing is ever solved, so there is nothing to reinforce: fine-tune on a few worked examples first (sft), "
+            "nothing is ever solved, so there is nothing to reinforce: fine-tune on a few worked examples first, "
             "or give easier prompts",
         )
     return Readiness("no signal", facts, "the rewards give every answer the same: check them with `tunesmith score`")
