@@ -125,6 +125,7 @@ def test_settings_reach_the_engine_under_its_names(world, policy, tokenizer, pro
         "skip_special_tokens": False,
         "include_stop_str_in_output": True,
     }
+    session.close()
     # its own are those of the truncated distribution: these are the policy's, over the whole vocabulary
     wanted = Native().open(policy, tokenizer, [3, 7]).generate(prompts, [[0], [5]], sampling)
     for (sample,), (same,) in zip(samples, wanted, strict=True):

@@ -191,7 +191,7 @@ class Growth:
             prompt, group = self.waiting[0]
             if jobs and (
                 tokens + len(prompt) > self.policy.micro_tokens
-                or (not self.cache.joins and len(prompt) != len(jobs[0][0]))
+                or (self.cache.one_length and len(prompt) != len(jobs[0][0]))
             ):
                 break
             jobs.append(self.waiting.popleft())

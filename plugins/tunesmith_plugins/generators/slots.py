@@ -49,6 +49,8 @@ class Slots:
 
     joins = True
     """New sequences may join those that have begun."""
+    one_length = False
+    """Prompts that run together must be of one length."""
 
     def __init__(self, policy: Scorer, width: int, longest: int) -> None:
         self.policy, self.width, self.longest = policy, width, longest

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from tunesmith import ConfigError, Sample, Sampling
+from tunesmith import ConfigError, Sample
 from tunesmith.data.trees import Batch, Branch, Tree
 from tunesmith.scoring.probe import LONGEST_PROBE, TOLERANCE
 from tunesmith.scoring.scorer import Scorer
 from tunesmith_plugins.generators import native
-from tunesmith_plugins.generators.cached import Cached
+from tunesmith_plugins.generators.cached import Cached, LeftPadded
 from tunesmith_plugins.generators.model import Ids, longest_allowed, ready
 from tunesmith_plugins.generators.slots import Slots
-from tunesmith_plugins.generators.stops import StopStrings
 
 log = logging.getLogger(__name__)
 NEW_TOKENS = 4
@@ -29,7 +29,7 @@ def choose(policy: Scorer) -> type[native.Cache]:
     Raises:
         ConfigError: none is.
     """
-    caches: list[type[native.Cache]] = [Cached]
+    caches: list[type[native.Cache]] = [LeftPadded, Cached]
     if policy.path == "packed":
         caches.insert(0, Slots)
     reasons = []
@@ -61,25 +61,50 @@ def trial_prompts(policy: Scorer, new_tokens: int = NEW_TOKENS) -> list[Ids]:
 
 def _try(policy: Scorer, cache_type: type[native.Cache]) -> str | None:
     """Why a cache is not exact for this model, or `None`."""
-    sampling = Sampling(max_new_tokens=NEW_TOKENS, temperature=1.0)
     prompts = trial_prompts(policy)
-    jobs = [(prompt, [native.Growing(i, j, 2 * i + j) for j in range(2)]) for i, prompt in enumerate(prompts)]
-    cache = cache_type(policy, 4, max(map(len, prompts)) + NEW_TOKENS)
+    random = np.random.default_rng(1)
+    # of any tokens, not of drawn ones: what a model is sure of does not show whether its states are right
+    rows = random.integers(0, policy.language_model.config.get_text_config().vocab_size, (len(prompts), 2, NEW_TOKENS))
+    cache = cache_type(policy, 2 * len(prompts), max(map(len, prompts)) + NEW_TOKENS)
+    together = [[i] for i in range(len(prompts))] if cache.one_length else [list(range(len(prompts)))]
     try:
         with cache.running():
-            growth = native.Growth(cache, policy, sampling, frozenset(), StopStrings(None, ()))
-            samples = list(growth.run(jobs))
+            samples = [sample for chosen in together for sample in _forced(cache, chosen, prompts, rows)]
     except LookupError as error:
         return str(error)
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
-    drawn = [(prompts[growing.prompt], sample) for growing, sample in samples]
     precision: Any = torch.bfloat16 if policy.autocast else next(policy.module.parameters()).dtype
     tolerance = TOLERANCE.get(precision, 1e-3)
-    gap = largest_gap(policy, drawn)
+    gap = largest_gap(policy, samples)
     if not gap <= tolerance:
         return f"log-probabilities differ by {gap:.1e} from those without a cache (at most {tolerance:.0e})"
     return None
+
+
+def _forced(
+    cache: native.Cache, chosen: list[int], prompts: list[Ids], rows: npt.NDArray[np.int64]
+) -> list[tuple[Ids, Sample]]:
+    """Two given completions of each chosen prompt as if they had been sampled; a row ends half-way."""
+    ids = torch.from_numpy(rows[chosen].reshape(-1, NEW_TOKENS)).to(cache.policy.device)
+    logits = cache.admit(cache.prefill([prompts[i] for i in chosen]), [2] * len(chosen))
+    order = list(range(len(ids)))
+    logps: list[list[float]] = [[] for _ in order]
+    for step in range(NEW_TOKENS):
+        drawn = ids[order, step]
+        for row, value in zip(order, logits.log_softmax(1).gather(1, drawn[:, None])[:, 0].tolist(), strict=True):
+            logps[row].append(value)
+        if step == NEW_TOKENS // 2:
+            kept = [len(order) - 1, *range(1, len(order) - 1)]
+            cache.keep(kept)
+            order, drawn = [order[i] for i in kept], drawn[kept]
+        logits = cache.step(drawn)
+    cache.keep([])
+    samples = []
+    for row, values in enumerate(logps):
+        taken = ids[row, : len(values)].cpu().numpy().astype(np.int32)
+        samples.append((prompts[chosen[row // 2]], Sample(taken, np.array(values, dtype=np.float32), "length")))
+    return samples
 
 
 def largest_gap(policy: Scorer, samples: Sequence[tuple[Ids, Sample]]) -> float:
