@@ -78,9 +78,7 @@ def _unknown_command(word: str, known: Sequence[str]) -> ConfigError:
 @plugin_options
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Train and align language models with methods that are plugins.
-    `tunesmith list` shows them, `tunesmith run METHOD --help` how to use one.
-    """
+    """Train and align language models. `tunesmith list` shows the methods."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
