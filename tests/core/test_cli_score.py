@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.cli.check import NAME_WIDTH
+
 PLUGIN = ("--plugin", str(Path(__file__).parent / "reward_plugin.py"))
 SUMS = "{name: toy-sums, timeout: 1, fault: %s}"
 NASTY = {3: "a" * 50_000, 5: "It is \ud800", 7: "\x1b[31mIt is red\x1b]0;title\x07", 9: ""}
@@ -163,8 +165,13 @@ def test_mistakes_of_score(cli, rows, tmp_path, words, code, message):
 def test_check_prints_a_line_per_check(cli):
     result = cli("check", "reward", "toy-sums", *PLUGIN)
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("toy-sums  reward\n  ok  gold ")
+    assert result.out.startswith("toy-sums  reward\n  ok       gold  ")
     assert result.out.endswith(" ok\n") and "failed" not in result.out and "skipped" not in result.out
+
+
+def test_names_of_checks_fit_their_column(cli):
+    lines = cli("check", "reward", "toy-sums", *PLUGIN).out.splitlines()[1:-1]
+    assert all(line[: NAME_WIDTH + 13].endswith("  ") and line[NAME_WIDTH + 13] != " " for line in lines)
 
 
 def test_a_failed_check_is_told_by_the_exit_code(cli):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -17,8 +17,10 @@ from tunesmith.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from tunesmith.components import Component, Reward
     from tunesmith.plugins import Registry
-    from tunesmith.testing import Finding, Report
+    from tunesmith.testing.report import Finding, Report
 
+NAME_WIDTH = 38
+"""Columns for the name of a check; they are printed one by one, so the longest is not known beforehand."""
 LOOKS: dict[str, dict[str, Any]] = {"ok": {"fg": "green"}, "failed": {"fg": "red"}, "skipped": {"fg": "yellow"}}
 
 
@@ -40,16 +42,19 @@ def check(kind: str, name: str, as_json: bool, **options: Any) -> None:
 
     Exit code 3 when a check fails, 2 when the component cannot be made as it is asked for.
     """
+    from tunesmith.testing.report import Report
+
     kind = check_kind(kind)
     if kind not in CHECKS:
         raise ConfigError(f"nothing checks a {kind} yet", why=f"kinds that can be checked: {', '.join(CHECKS)}")
     registry = load_registry()
     component = _component(registry, kind, name, options["overrides"])
-    report = CHECKS[kind](registry, component, options)
+    found = CHECKS[kind](registry, component, options)
     if as_json:
+        report = Report(kind, component.name, list(found))
         terminal.print_json(report.as_dict())
     else:
-        click.echo("\n".join(_lines(report)))
+        report = _printed(kind, component.name, found)
     if report.failed:
         click.get_current_context().exit(DataError.exit_code)
 
@@ -93,31 +98,37 @@ def _settings(cls: type[Component] | None, overrides: Sequence[str]) -> dict[str
     return found
 
 
-def _reward(registry: Registry, reward: Component, options: Mapping[str, Any]) -> Report:
+def _reward(registry: Registry, reward: Component, options: Mapping[str, Any]) -> Iterator[Finding]:
     from tunesmith.cli.score import data_spec
     from tunesmith.rollout.completions import candidates, samples_file
-    from tunesmith.testing import check_reward
+    from tunesmith.testing.rewards import findings
 
     rows = None
     if options["data"] is not None:
         spec = data_spec(registry, samples_file(options["data"]), options["columns"])
         found = [one.rollout for one in candidates(spec, registry)]
         rows = [{**one.columns, "prompt": one.prompt, "completion": one.completion} for one in found]
-    return check_reward(cast("Reward", reward), rows)
+    return findings(cast("Reward", reward), rows)
 
 
-CHECKS: dict[str, Callable[[Registry, Component, Mapping[str, Any]], Report]] = {"reward": _reward}
+CHECKS: dict[str, Callable[[Registry, Component, Mapping[str, Any]], Iterator[Finding]]] = {"reward": _reward}
 
 
-def _lines(report: Report) -> list[str]:
+def _printed(kind: str, name: str, found: Iterator[Finding]) -> Report:
+    """Print every finding as soon as it is known: some checks take a while."""
     from tunesmith.data.report import printable
+    from tunesmith.testing.report import Report
 
-    def row(finding: Finding) -> tuple[str, str, str]:
-        return finding.state, finding.check, printable(finding.seen, 1000)
-
-    lines = [f"{click.style(report.name, fg='cyan', bold=True)}  {report.kind}"]
-    looks = {0: lambda state: LOOKS[state]}
-    lines += terminal.table([row(finding) for finding in report.findings], wrap=2, indent=2, styles=looks)
-    counts = {state: sum(finding.state == state for finding in report.findings) for state in LOOKS}
+    findings: list[Finding] = []
+    for finding in found:
+        if not findings:  # not before: what cannot be checked at all is an error
+            click.echo(f"{click.style(name, fg='cyan', bold=True)}  {kind}")
+        findings.append(finding)
+        head = f"  {click.style(f'{finding.state:<7}', **LOOKS[finding.state])}  {finding.check:<{NAME_WIDTH}}  "
+        text = printable(finding.seen, 1000)
+        click.echo(terminal.paragraph(text, indent=NAME_WIDTH + 13, first=head))
+    report = Report(kind, name, findings)
+    counts = {state: sum(finding.state == state for finding in findings) for state in LOOKS}
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    return [*lines, click.style(f"  {told}", fg="red" if report.failed else "green")]
+    click.echo(click.style(f"  {told}", fg="red" if report.failed else "green"))
+    return report
