@@ -15,7 +15,6 @@ from typing import Any
 
 from tunesmith.components import Reward
 from tunesmith.errors import ConfigError, ResourceError, TunesmithError, did_you_mean, nearest
-from tunesmith.functions import from_function
 from tunesmith.plugins import article, import_file, local_module
 
 _CHANGED: dict[str, int] = {}
@@ -66,6 +65,8 @@ def _load(where: str, name: str, shown: str, changed: int = 0) -> type[Reward]:
 
 
 def _made(function: Any, module: str, name: str) -> type[Reward]:
+    from tunesmith.function_reading import from_function  # only where a function is named
+
     made = from_function(function, name.strip("_").lower().replace("_", "-"))
     made.from_function = (made_again, (module, name))
     return made

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, get_args
 
-from tunesmith import function_rewards
+import tunesmith
 from tunesmith.components import Fault, Reward, Rollout, State
 from tunesmith.errors import TunesmithError
 
@@ -18,7 +18,7 @@ FAULTS = ("timeout", "error", "infrastructure")
 EACH = "each"
 """Says that from here on completions are judged one after the other, in order."""
 TRACE_FRAMES = 3
-_OWN = (os.path.dirname(__file__), function_rewards.__file__, "<frozen")
+_OWN = (os.path.dirname(__file__), os.path.join(os.path.dirname(tunesmith.__file__), "function_"), "<frozen")
 LONGEST = 2000
 Report = tuple[int, State, float | None, str, str]
 """Position, state, score, why there is no score, and where it was raised."""
