@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -13,7 +12,6 @@ from tunesmith import unsandboxed
 from tunesmith.cli import terminal
 from tunesmith.errors import ResourceError
 
-log = logging.getLogger(__name__)
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -88,6 +86,5 @@ def _allow(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         return
     unsandboxed.allow()
     ctx.find_root().call_on_close(unsandboxed.withdraw)
-    log.warning(
-        click.style(f"{unsandboxed.FLAG}: where no sandbox works, model-written code runs WITHOUT ONE", fg="red")
-    )
+    message = f"WARNING: {unsandboxed.FLAG}: where no sandbox works, model-written code runs WITHOUT ONE"
+    click.secho(message, fg="red", bold=True, err=True)
