@@ -1,8 +1,9 @@
-"""The built-in engine side by side with transformers: generated tokens a second and memory, on one pinned CPU thread.
+"""The built-in engine side by side with transformers: generated tokens a second, on one pinned CPU thread.
 
-    python benchmarks/generation.py [--repeats N] [--steps N] [--vocabulary N] [--situations NAME ...]
+    python benchmarks/generation.py [--steps N] [--vocabulary N] [--sides NAME ...] [--situations NAME ...]
 
 Every side samples from the same model for the same prompts with the same settings. Their draws differ, so lengths do.
+The sides take turns call by call in one process, so that whatever else runs on the machine meets all of them.
 `README.md` beside this file says how to read the tables.
 """
 
@@ -12,8 +13,8 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,21 @@ SITUATIONS = {
     "groups, top-p 0.9 of top-k 50": Situation(drawing={"top_p": 0.9, "top_k": 50}),
     "one sequence, fixed length": Situation(prompts=1, group=1, ends=False),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a side."""
+
+    tokens: int
+    cpu_seconds: float
+
+    @property
+    def speed(self) -> float:
+        """Generated tokens a second of CPU time."""
+        return self.tokens / self.cpu_seconds
+
+
 Generate = Callable[[list[Any], int], int]
 """Sample for the prompts with a seed; the number of tokens generated."""
 
@@ -111,84 +127,59 @@ SIDES: dict[str, tuple[Callable[..., Generate], str | None]] = {
 
 
 def main() -> int:
-    """Run one side, or all of them in turn."""
+    """Every situation, the sides in turn for the same prompts, call by call."""
     options = parse()
-    if options.side:
-        run_side(options)
-        return 0
+    measure.pin(options.core)
+    import torch
+
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="tunesmith-benchmark-") as name:
-        folder = Path(name)
-        workload.build(folder, options.vocabulary, 4 * (options.steps + 1), options.seed)
+        data = workload.build(Path(name), options.vocabulary, 4 * (options.steps + 1), options.seed)
         print(measure.environment(("tunesmith", "torch", "transformers")))
-        for situation in options.situations:
-            runs: dict[str, list[measure.Measurement]] = {side: [] for side in options.sides}
-            arguments = ["--folder", name, "--core", str(options.core), "--situation", situation]
-            for _ in range(options.repeats):
-                for side, measured in runs.items():
-                    measured.append(measure.fresh_process(side, arguments, folder))
-                    print(f"{situation}  {side}: {speed(measured[-1]):,.0f} tokens/s of CPU time", file=sys.stderr)
-            print(f"\n{situation}\n\n{table(runs)}")
+        for title in options.situations:
+            print(f"\n{title}\n\n{table(compare(data, SITUATIONS[title], options.sides))}", flush=True)
     return 0
 
 
-def speed(measured: measure.Measurement) -> float:
-    """Generated tokens a second of CPU time; the first step is not counted."""
-    return measured.rate("tokens", 1, "cpu_seconds")
+def compare(data: workload.Workload, situation: Situation, sides: Sequence[str]) -> dict[str, list[Call]]:
+    """The measured calls of every side; a first one is left out."""
+    generate: dict[str, Generate] = {}
+    for side in sides:
+        model, prompts = load(data)
+        stop_ids = range(4, 4 + model.config.vocab_size // MEAN_LENGTH) if situation.ends else []
+        make, path = SIDES[side]
+        generate[side] = make(model, situation, list(stop_ids), path)
+    calls: dict[str, list[Call]] = {side: [] for side in sides}
+    for step, start in enumerate(range(0, len(prompts), 4)):
+        for side in sides:
+            began = time.process_time()
+            tokens = generate[side](prompts[start : start + situation.prompts], step)
+            calls[side].append(Call(tokens, time.process_time() - began))
+    return {side: done[1:] for side, done in calls.items()}
 
 
-def table(runs: dict[str, list[measure.Measurement]]) -> str:
-    """Medians over the repeats; the ratio of ours to each other side in the same repeat, with the least and most."""
-    lines = ["| side | tokens/s by CPU time | native is faster by | peak MB above start | tokens |", "|---" * 5 + "|"]
-    for side, repeats in runs.items():
-        ratios = [speed(a) / speed(b) for a, b in zip(runs.get(OURS, []), repeats, strict=False)]
+def table(calls: dict[str, list[Call]]) -> str:
+    """Rates over all calls; median of the ratio of ours to each other side for the same prompts, least and most."""
+    lines = ["| side | tokens/s by CPU time | native is faster by | tokens |", "|---" * 4 + "|"]
+    for side, done in calls.items():
+        ratios = [a.speed / b.speed for a, b in zip(calls.get(OURS, []), done, strict=False)]
         ratio = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
-        cells = (
-            side,
-            f"{statistics.median(map(speed, repeats)):,.0f}",
-            "" if side == OURS else ratio,
-            f"{statistics.median(m.memory for m in repeats):,.0f}",
-            f"{statistics.median(m.total('tokens', 1) for m in repeats):,.0f}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
+        tokens = sum(call.tokens for call in done)
+        rate = tokens / sum(call.cpu_seconds for call in done)
+        lines.append(f"| {side} | {rate:,.0f} | {'' if side == OURS else ratio} | {tokens:,} |")
     return "\n".join(lines)
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=3, help="fresh processes of every side (default 3)")
-    parser.add_argument("--steps", type=int, default=5, help="measured calls for 4 prompts (default 5)")
+    parser.add_argument("--steps", type=int, default=8, help="measured calls of every side (default 8)")
     parser.add_argument("--vocabulary", type=int, default=4096, help="rows of the embedding (default 4096)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the prompts (default 0)")
-    parser.add_argument("--core", type=int, default=min(os.sched_getaffinity(0)), help="core to pin every process to")
+    parser.add_argument("--core", type=int, default=min(os.sched_getaffinity(0)), help="core to pin the process to")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="what to run")
     parser.add_argument("--situations", nargs="+", choices=SITUATIONS, default=list(SITUATIONS), help="what to sample")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--situation", choices=SITUATIONS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
-
-
-def run_side(options: argparse.Namespace) -> None:
-    """One side in this process."""
-    measure.pin(options.core)
-    import torch
-
-    torch.set_num_threads(1)
-    situation = SITUATIONS[options.situation]
-    model, prompts = load(workload.Workload(options.folder))
-    vocabulary = model.config.vocab_size
-    stop_ids = range(4, 4 + vocabulary // MEAN_LENGTH) if situation.ends else []
-    make, path = SIDES[options.side]
-    generate = make(model, situation, list(stop_ids), path)
-    meter = measure.Meter(options.side)
-    meter.begin()
-    for step, start in enumerate(range(0, len(prompts), 4)):
-        tokens = generate(prompts[start : start + situation.prompts], step)
-        meter.step(tokens, tokens, 0.0, 0.0)
-    meter.end()
-    measure.write(meter.result, options.result)
 
 
 def load(data: workload.Workload) -> tuple[Any, list[Any]]:

@@ -220,6 +220,7 @@ class Growth:
                 why = self._ended(growing)
                 if why is not None:
                     ended[row] = why
+                    growing.chances = []
                     break
         return ids, ended
 

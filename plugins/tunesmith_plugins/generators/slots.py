@@ -76,6 +76,7 @@ class Slots:
             yield
         finally:
             model.set_attn_implementation(before)
+            self.policy.head.release()
 
     # ------------------------------------------------------------------------------------------ prompts
     def prefill(self, prompts: Sequence[Ids]) -> list[Prefix]:
