@@ -40,6 +40,7 @@ class Step:
         trained: tokens that the loss is over.
         loss: mean over the trained tokens.
         grad_norm: global norm of the gradient before clipping.
+        phases: CPU seconds of its parts by name, where a side takes them; what is left of ``cpu_seconds`` is the rest.
     """
 
     seconds: float
@@ -48,21 +49,35 @@ class Step:
     trained: int
     loss: float
     grad_norm: float
+    phases: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Measurement:
-    """What one process of a side measured; memory in MB."""
+    """What one process of a side measured; memory in MB.
+
+    Attributes:
+        empty_memory: resident when the meter was made, before models were loaded.
+        start_memory: resident when training started.
+        helper_memory: that of the processes it has started.
+    """
 
     side: str
     steps: list[Step] = field(default_factory=list)
+    empty_memory: float = 0.0
     start_memory: float = 0.0
     peak_memory: float = 0.0
+    helper_memory: float = 0.0
 
     @property
     def memory(self) -> float:
-        """Peak of resident memory above its value when training started."""
-        return self.peak_memory - self.start_memory
+        """Peak of resident memory above its value when training started, and all that its helpers have."""
+        return self.peak_memory - self.start_memory + self.helper_memory
+
+    @property
+    def whole_memory(self) -> float:
+        """The same above the value when the meter was made: with the weights of all models."""
+        return self.peak_memory - self.empty_memory + self.helper_memory
 
     def total(self, what: str, warmup: int = 0) -> float:
         """Sum of a field over the steps after the first ``warmup``."""
@@ -77,7 +92,7 @@ class Meter:
     """Takes the measurements of one side."""
 
     def __init__(self, side: str) -> None:
-        self.result = Measurement(side)
+        self.result = Measurement(side, empty_memory=resident_memory())
         self._done = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
 
@@ -87,13 +102,17 @@ class Meter:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         self.result.start_memory = self.result.peak_memory = resident_memory()
         self._sampler.start()
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._wall, self._cpu = time.perf_counter(), cpu_seconds()
 
-    def step(self, tokens: int, trained: int, loss: float, grad_norm: float) -> None:
+    def step(
+        self, tokens: int, trained: int, loss: float, grad_norm: float, phases: Mapping[str, float] | None = None
+    ) -> None:
         """A step has ended."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        self.result.steps.append(Step(wall - self._wall, cpu - self._cpu, tokens, trained, loss, grad_norm))
-        self._wall, self._cpu = wall, cpu
+        wall, cpu = time.perf_counter(), cpu_seconds()
+        spent = wall - self._wall, cpu - self._cpu
+        self.result.steps.append(Step(*spent, tokens, trained, loss, grad_norm, dict(phases or {})))
+        self.result.helper_memory = max(self.result.helper_memory, sum(map(own_memory, helpers())))
+        self._wall, self._cpu = time.perf_counter(), cpu_seconds()
 
     def end(self) -> None:
         """The last step has ended."""
@@ -109,6 +128,39 @@ def resident_memory() -> float:
     """Resident memory of this process in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / MEGABYTE
+
+
+# ---------------------------------------------------------------------------------------------- helpers
+def helpers() -> list[int]:
+    """The processes that this one has started, and those that they have: such as judge answers for it."""
+    found, unseen = [], [os.getpid()]
+    while unseen:
+        process = unseen.pop()
+        for listed in Path(f"/proc/{process}/task").glob("*/children"):
+            children = [int(child) for child in _text(listed).split()]
+            found += children
+            unseen += children
+    return found
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and its helpers, to 10 ms for those."""
+    ticks = [_text(Path(f"/proc/{process}/stat")).rpartition(")")[2].split()[11:15] for process in helpers()]
+    return time.process_time() + sum(sum(map(int, times)) for times in ticks) / os.sysconf("SC_CLK_TCK")
+
+
+def own_memory(process: int) -> float:
+    """Resident memory of a process in MB, with its share of the pages that it has in common with others."""
+    lines = _text(Path(f"/proc/{process}/smaps_rollup")).splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def _text(path: Path) -> str:
+    """Nothing of a process that has ended."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 # ---------------------------------------------------------------------------------------------- processes

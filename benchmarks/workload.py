@@ -31,8 +31,12 @@ ANSWER_WORDS = (64, 0.8, 16, 256)
 LEXICON_SIZE = 8000
 ONSETS = ("b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "st", "tr", "ch")
 CODAS = ("", "", "n", "r", "s")
-Kind = Literal["conversations", "pairs", "labelled", "comparisons"]
+Kind = Literal["conversations", "pairs", "labelled", "comparisons", "prompts"]
 """Rows to write; comparisons are pairs for a model with a score head instead of an LM head."""
+END_RATE = 1 / 40
+"""Probability of the end token wherever a model is that answers prompts: the lengths of answers are geometric."""
+COMMON = 3.0
+"""Part of every embedding that all tokens share, by which such a model tells the end, against the rest of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ def build(folder: Path, vocabulary: int, num_rows: int, seed: int, kind: Kind = 
     workload = Workload(folder)
     words = Words(random.Random(seed))
     write_rows(workload.rows, words, num_rows, kind)
-    write_model(workload.model, vocabulary, words, seed, scores=kind == "comparisons")
+    write_model(workload.model, vocabulary, words, seed, scores=kind == "comparisons", ends=kind == "prompts")
     return workload
 
 
@@ -97,6 +101,8 @@ def _row(words: Words, kind: Kind, index: int) -> dict[str, Any]:
     def answer() -> list[dict[str, str]]:
         return [{"role": "assistant", "content": words.passage(*ANSWER_WORDS)}]
 
+    if kind == "prompts":
+        return {"prompt": prompt}
     if kind == "conversations":
         return {"messages": prompt + answer()}
     if kind == "labelled":
@@ -104,11 +110,14 @@ def _row(words: Words, kind: Kind, index: int) -> dict[str, Any]:
     return {"prompt": prompt, "chosen": answer(), "rejected": answer()}
 
 
-def write_model(folder: Path, vocabulary: int, words: Words, seed: int, *, scores: bool = False) -> None:
+def write_model(
+    folder: Path, vocabulary: int, words: Words, seed: int, *, scores: bool = False, ends: bool = False
+) -> None:
     """Qwen2 with hidden size 256, 4 layers and an untied head, in fp32, with a tokenizer of ``vocabulary`` at most.
 
     Args:
         scores: give it a score head with random weights instead of the LM head.
+        ends: let it end its answers, at `END_RATE`; a model of random weights never would.
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
@@ -130,8 +139,25 @@ def write_model(folder: Path, vocabulary: int, words: Words, seed: int, *, score
     torch.manual_seed(seed)
     if scores:
         config.num_labels = 1
-    (Qwen2ForSequenceClassification if scores else Qwen2ForCausalLM)(config).save_pretrained(folder)
+    model = (Qwen2ForSequenceClassification if scores else Qwen2ForCausalLM)(config)
+    if ends:
+        _let_end(model, tokenizer.eos_token_id)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _let_end(model: Any, end: int) -> None:
+    """Give the end token a logit that is about the same everywhere, and as high as `END_RATE` wants it."""
+    import torch
+
+    with torch.no_grad():
+        embeddings, rows = model.get_input_embeddings().weight, model.lm_head.weight
+        common = torch.nn.functional.normalize(torch.randn(embeddings.shape[1]), dim=0)
+        embeddings += COMMON * embeddings.norm(dim=1).mean() * common
+        rows -= (rows @ common)[:, None] * common
+        hidden = model.model(torch.randint(len(embeddings), (4, 64))).last_hidden_state
+        others = (hidden @ rows.T).logsumexp(-1).mean()
+        rows[end] = (others + math.log(END_RATE / (1 - END_RATE))) / (hidden @ common).mean() * common
 
 
 def trained_tokenizer(vocabulary: int, words: Words):
