@@ -10,7 +10,7 @@ from functools import cache
 
 from tunesmith import unsandboxed
 from tunesmith.errors import ResourceError
-from tunesmith.sandbox import landlock, seccomp, tiers
+from tunesmith.sandbox import landlock, seccomp, tiers, users
 from tunesmith.sandbox.execution import execute
 from tunesmith.sandbox.limits import Limits, Python
 
@@ -119,6 +119,9 @@ def _landlock() -> Probe:
         return Probe(
             "landlock", False, f"{has}, needs {landlock.OLDEST}", "use Linux 6.7 or newer with landlock in lsm="
         )
+    if os.geteuid() == 0 and not users.may_change_user():
+        why = "programs of root run as another user, and this root may not become one (CAP_SETUID, CAP_SETGID)"
+        return Probe("landlock", False, why, "run as an ordinary user")
     if tiers.open_interpreter() is None:
         where = tiers.interpreter()[0]
         return Probe(

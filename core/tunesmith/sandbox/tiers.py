@@ -82,7 +82,7 @@ def start(tier: Tier, *, readable: Sequence[str], folder: str | None, writable: 
         scratch: bytes of files.
         fd: descriptor that holds the filter, for the tier that hands it over.
     """
-    uid = users.own_id()
+    uid = users.own_id() if tier != "none" or users.may_change_user() else None
     if tier == "bubblewrap":
         return Start(_bubblewrap(readable, scratch, fd), "/", uid, {"landlock": None}, WORK)
     found = open_interpreter()

@@ -24,6 +24,14 @@ def own_id() -> int | None:
 
 
 @cache
+def may_change_user() -> bool:
+    """True where we hold the rights to become another user (CAP_SETGID and CAP_SETUID)."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as stream:
+        held = next((int(line.split()[1], 16) for line in stream if line.startswith("CapEff")), 0)
+    return held >> 6 & 3 == 3
+
+
+@cache
 def _mapped() -> int:
     """User ids that exist here, counted from 0; a container may have few."""
     with open("/proc/self/uid_map", encoding="ascii") as stream:
