@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tunesmith import Reward
-from tunesmith.errors import ConfigError, DataError, StoppedError
+from tunesmith.errors import ConfigError, DataError, RewardError, StoppedError
 from tunesmith.scoring.scorer import Scorer
 
 
@@ -271,3 +271,26 @@ def test_every_method_learns_what_is_rewarded(case, rl, metrics):
     rewards = [line["reward"] for line in metrics(rl(case, "run", **{"batch_size": 8, **LEARNING[case]}))]
     assert sum(rewards[:2]) / 2 < 0.65
     assert sum(rewards[-3:]) / 3 > 0.9, rewards
+
+
+# ------------------------------------------------------------------------------------------------ rewards that fail
+def test_a_run_whose_reward_fails_saves_itself_and_resumes_to_the_bit(rl, weights):
+    class Breaks(EvenTokens):
+        """Raises from the third step on."""
+
+        name: ClassVar[str] = "even-tokens"
+        calls: ClassVar[int] = 0
+
+        def __call__(self, rollouts):
+            type(self).calls += 1
+            if type(self).calls >= 3:
+                raise OSError("the service is gone")
+            return super().__call__(rollouts)
+
+    whole = rl("grpo", "whole")
+    with pytest.raises(RewardError, match="even-tokens"):
+        rl("grpo", "broken", reward=Breaks())
+    resumed = rl("grpo", "broken", resume=True)
+    a, b = weights(whole / "model"), weights(resumed / "model")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert samples(whole) == samples(resumed)

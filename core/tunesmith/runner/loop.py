@@ -18,7 +18,7 @@ from tunesmith.config import Run
 from tunesmith.data.loading import Corpus
 from tunesmith.data.sampler import Sampler
 from tunesmith.data.trees import Batch, joined
-from tunesmith.errors import DivergedError, ResourceError, StoppedError
+from tunesmith.errors import DivergedError, ResourceError, RewardError, StoppedError
 from tunesmith.inputs import PolicyLogps, TokenLogps
 from tunesmith.models.saving import save_model
 from tunesmith.plugins import Registry
@@ -166,28 +166,37 @@ class Trainer:
 
         Raises:
             StoppedError: a signal asked to stop; the run has saved itself.
+            RewardError: rewards cannot go on; the run has saved itself where it is one process.
             DivergedError: a loss or gradient is not finite; nothing was saved since.
         """
         self._notify("tunesmith_run_started", run=self.info)
         if self.last_eval < 0:
             self._evaluate()
         while self.context.step < self.sampler.total_steps:
-            here, chance = self.sampler.state(), snapshot()
             if self.processes.sum([float(stop.code)])[0]:
                 self._leave(stop)
-            try:
-                self._step(stop)
-            except Stopped:
-                if self.pending is None:
-                    self.sampler.restore(here)
-                    restore(chance)
-                self._leave(stop)
+            self._step_or_leave(stop)
             if self._due(self.settings.eval_every):
                 self._evaluate()
             if self._save_due():
                 self.save()
         if self.last_eval < self.context.step:
             self._evaluate()
+
+    def _step_or_leave(self, stop: StopRequest) -> None:
+        """A step; a checkpoint of what was before it where it cannot be finished."""
+        here, chance = self.sampler.state(), snapshot()
+        try:
+            self._step(stop)
+        except (Stopped, RewardError) as error:
+            if self.pending is None:
+                self.sampler.restore(here)
+                restore(chance)
+            if isinstance(error, Stopped):
+                self._leave(stop)
+            if self.processes.count == 1 and self.context.step:  # other processes would wait for this one in vain
+                self.save()
+            raise
 
     def _due(self, every: int | None) -> bool:
         return bool(every) and self.context.step % (every or 1) == 0
