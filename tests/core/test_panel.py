@@ -54,19 +54,24 @@ def test_order_number_and_workers_change_nothing(name):
 
 
 def test_rewards_run_in_several_processes_and_none_of_them_is_ours():
+    found: set[float | None] = set()
     with Panel([make("process", seconds=0.05)], workers=2) as panel:
-        found = {v.score for v in panel.judge(rollouts(*["own"] * 12))[0]}
-        again = {v.score for v in panel.judge(rollouts(*["own"] * 12))[0]}
+        for _ in range(20):  # on a busy machine the second one may come when everything is done
+            found |= {v.score for v in panel.judge(rollouts(*["own"] * 8))[0]}
+            if len(found) == 2:
+                break
+        again = {v.score for v in panel.judge(rollouts(*["own"] * 8))[0]}
         (warmed,) = {v.score for v in panel.judge(rollouts(*["warmed"] * 4))[0]}
-    assert len(found) == 2 and found == again and os.getpid() not in found
+    assert len(found) == 2 and again <= found and os.getpid() not in found
     assert warmed not in found  # once, before the processes were forked
 
 
 def test_threads_of_a_reward_keep_it_from_being_forked():
-    with Panel([make("process", seconds=0.05, threads=True)], workers=2) as panel:
-        processes = [v.score for v in panel.judge(rollouts(*["own"] * 4))[0]]
-        warmed = [v.score for v in panel.judge(rollouts(*["warmed"] * 4))[0]]
-    assert set(warmed) <= set(processes)  # each has made itself ready
+    with Panel([make("process", threads=True)], workers=1) as panel:
+        ((own, warmed, parent),) = [
+            [v.score for v in found] for found in panel.judge(rollouts("own", "warmed", "parent"))
+        ]
+    assert warmed == own != parent  # it made itself ready
 
 
 def test_a_slow_reward_does_not_hold_up_a_fast_one():
