@@ -80,6 +80,7 @@ from tunesmith.inputs import (
 )
 from tunesmith.offline import OfflineMethod, ReferencedMethod
 from tunesmith.online import HasCritic, OnlineMethod
+from tunesmith.replay import ReplayMethod, SomeData
 
 __version__ = "0.1.0"
 
@@ -131,6 +132,7 @@ __all__ = [
     "Ranking",
     "ReferencedMethod",
     "ReferencedPairLogps",
+    "ReplayMethod",
     "ResourceError",
     "Reward",
     "RewardError",
@@ -142,6 +144,7 @@ __all__ = [
     "Sampling",
     "Scheduler",
     "Settings",
+    "SomeData",
     "Source",
     "StoppedError",
     "Text",

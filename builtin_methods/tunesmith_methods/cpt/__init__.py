@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 import tunesmith
-from tunesmith import (
-    AnyObjective,
-    AnyScheduler,
-    Card,
-    ConfigError,
-    DataSpec,
-    Method,
-    OfflineMethod,
-    Text,
-    TokenLogps,
-    did_you_mean,
-)
-
-if TYPE_CHECKING:
-    from tunesmith.runner.context import Context
+from tunesmith import AnyObjective, Card, Method, ReplayMethod, Text, TokenLogps
 
 
-def _one_or_more(value: Any) -> Any:
-    return (value,) if isinstance(value, (str, Mapping)) else value
-
-
-class CPT(OfflineMethod):
+class CPT(ReplayMethod):
     """Continue pre-training on a domain with general text mixed in, and report what is forgotten."""
 
     name: ClassVar[str] = "cpt"
@@ -55,16 +37,6 @@ class CPT(OfflineMethod):
 
     objective: AnyObjective = Field(default="nll")  # type: ignore[assignment]
     """Loss."""
-    replay: Annotated[tuple[DataSpec, ...], BeforeValidator(_one_or_more)] = ()
-    """General text to mix in, as close as possible to what the model was pre-trained on."""
-    replay_share: float = Field(default=0.15, ge=0, lt=1)
-    """Share of the training tokens that is replay; 0 trains on the domain alone and only measures on replay."""
-    replay_schedule: AnyScheduler | None = None
-    """Multiplies replay_share over the run."""
-    general_set: str = "replay"
-    """Evaluation set that forgetting is measured on: held-out replay rows, or the label of an eval_data source."""
-    domain_set: str = "train"
-    """Evaluation set that domain_gain is measured on: held-out training rows, or the label of an eval_data source."""
 
     @model_validator(mode="after")
     def _replay_has_rows(self) -> CPT:
@@ -74,38 +46,6 @@ class CPT(OfflineMethod):
                 "--replay PATH, or set --replay-share 0 and accept that the model forgets"
             )
         return self
-
-    def data_groups(self) -> Mapping[str, Sequence[DataSpec]]:
-        """The replay rows."""
-        return {"replay": self.replay} if self.replay else {}
-
-    def mixture(self, step: int, total: int) -> Mapping[str, float] | None:
-        """Token shares of the domain and of replay; replay tokens are taken out of the domain's budget."""
-        scale = self.replay_schedule(step, total) if self.replay_schedule else 1.0
-        share = self.replay_share * scale
-        return {"train": 1.0 - share, "replay": share} if self.replay else None
-
-    def after_eval(self, ctx: Context, losses: Mapping[str, float]) -> Mapping[str, float]:
-        """``forgetting`` (general loss now less that of the base) and ``domain_gain``, in nats per token.
-
-        The losses before the first step are kept in the checkpointed state.
-
-        Raises:
-            ConfigError: `general_set` or `domain_set` was given, and there is no such set.
-        """
-        start = ctx.state.setdefault("loss_before", dict(losses))
-        metrics = {}
-        for metric, key, sign in (("forgetting", "general_set", 1), ("domain_gain", "domain_set", -1)):
-            name = getattr(self, key)
-            if name in losses and name in start:
-                metrics[metric] = sign * losses[name] - sign * start[name]
-            elif name != type(self).model_fields[key].default:
-                raise ConfigError(
-                    f"{key}: there is no evaluation set {name!r}{did_you_mean(name, losses)}",
-                    why=f"evaluation sets of this run: {', '.join(losses) or 'none'}",
-                    fix=f"write --eval-data '{{path: ..., label: {name}}}', or hold rows out with --holdout",
-                )
-        return metrics
 
 
 @tunesmith.hookimpl
