@@ -9,7 +9,7 @@ from tunesmith.testing import check_reward
 
 SETTINGS = {
     "json-schema": [{"definition": {"type": "object"}}],
-    "language": [{"language": "en"}, {"language": "zh"}],
+    "language": [{"language": "en"}],
     "length": [{"limit": 100}, {"shape": "target", "target": 50, "unit": "characters"}],
     "regex": [{"pattern": "a+b"}, {"pattern": "^\\s*(\\S+\\s*)+$", "timeout": 3}],
 }

@@ -81,17 +81,18 @@ class Repeating(Reward):
         self.inner.warm()
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | Fault]:
-        """Each rollout's columns: the ``answers`` to ask about, and the ``batches`` of their positions to ask in."""
+        """Each rollout's columns: the ``answers``, and the ``ways`` to ask about them: batches of their positions."""
         return [self._compare(**rollout.columns) for rollout in rollouts]
 
-    def _compare(self, answers: Sequence[Rollout], batches: Sequence[Sequence[int]]) -> float | Fault:
+    def _compare(self, answers: Sequence[Rollout], ways: Mapping[str, Sequence[Sequence[int]]]) -> float | Fault:
         everything = list(range(len(answers)))
         first = self._asked(answers, [everything])
-        again = self._asked(answers, batches)
-        for position in everything:
-            if not same(first[position], again[position], SAME if self.inner.isolated else ROUNDING):
-                text = answers[position].text
-                return Fault("error", f"{plain(first[position])}, then {plain(again[position])} for {text[:60]!r}")
+        for how, batches in ways.items():
+            again = self._asked(answers, batches)
+            for position in everything:
+                if not same(first[position], again[position], SAME if self.inner.isolated else ROUNDING):
+                    told = f"{plain(first[position])}, then {plain(again[position])}"
+                    return Fault("error", f"{how}: {told} for {answers[position].text[:60]!r}")
         return 1.0
 
     def _asked(self, answers: Sequence[Rollout], batches: Sequence[Sequence[int]]) -> dict[int, Any]:
@@ -110,7 +111,7 @@ class RepeatingHere(Repeating):
 def repeating(reward: Reward, answers: int) -> Reward:
     """The reward that asks another one several times about so many answers, with time enough for that."""
     cls = Repeating if reward.isolated else RepeatingHere
-    return cls(inner=reward, timeout=2 * reward.timeout * max(1, answers))
+    return cls(inner=reward, timeout=8 * reward.timeout * max(1, answers))
 
 
 def shuffled(count: int, size: int) -> list[list[int]]:

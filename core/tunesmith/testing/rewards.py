@@ -24,6 +24,7 @@ ENOUGH = 3
 """After as many failures no more hostile answers are tried: each may take the whole time limit."""
 IN_PROCESS_CHARACTERS = 1_000
 """Of a hostile answer for a reward that judges in the process that trains, where nothing could stop it."""
+TWICE = "asked twice"
 STAND_IN: Row = {"prompt": "What is 2 + 2?", "completion": "It is 4."}
 """A row for rewards that have no rows of their own and read no columns."""
 JUDGED = ("score", "abstained")
@@ -214,26 +215,25 @@ def _turn(role: str, content: object) -> list[dict[str, object]]:
 def always_the_same(subject: Subject) -> Iterator[Finding]:
     """The score of an answer depends neither on when it is asked about nor on what else is."""
     chosen = _repeatable(subject)
-    answers, count = [rollout for rollout, _ in chosen], len(chosen)
-    if not answers:
+    count = len(chosen)
+    if not count:
         yield Finding("the same again", "skipped", "nothing was judged")
         return
+    in_order = list(range(count))
+    ways = {TWICE: [in_order], "shuffled": shuffled(count, count), "one by one": [[i] for i in in_order]}
+    ways["in fives"] = shuffled(count, 5)
+    job = Rollout("", "", {"answers": [rollout for rollout, _ in chosen], "ways": ways})
     with LenientPanel(repeating(subject.reward, count), workers=1) as panel:
-        again = _difference(panel, answers, [list(range(count))]) or _elsewhere(subject, chosen)
-        told = f"{_answers(count)}, asked twice and in another process"
-        yield Finding("the same again", "failed" if again else "ok", again or told)
-        ways = (("shuffled", count), ("one by one", 1), ("in fives", 5))
-        found = ((how, _difference(panel, answers, shuffled(count, max(1, size)))) for how, size in ways)
-        order = next((f"{how}: {difference}" for how, difference in found if difference), "")
-        told = f"{_answers(count)}, shuffled, one by one and in fives"
-        yield Finding("order and batch size", "failed" if order else "ok", order or told)
-
-
-def _difference(panel: LenientPanel, answers: Sequence[Rollout], batches: Sequence[Sequence[int]]) -> str:
-    """What is different when all at once, and then in such batches; empty where nothing is."""
-    job = Rollout("", "", {"answers": list(answers), "batches": [list(batch) for batch in batches]})
-    [verdict] = panel.judge([job])
-    return "" if verdict.state == "score" else verdict.why or verdict.state
+        [verdict] = panel.judge([job])
+    problem = "" if verdict.state == "score" else verdict.why or verdict.state
+    again = problem if problem.startswith(TWICE) else _elsewhere(subject, chosen)
+    told = f"{_answers(count)}, asked twice and in another process"
+    yield Finding("the same again", "failed" if again else "ok", again or told)
+    if problem and again == problem:
+        yield Finding("order and batch size", "skipped", "it does not even say the same twice")
+        return
+    told = f"{_answers(count)}, shuffled, one by one and in fives"
+    yield Finding("order and batch size", "failed" if problem else "ok", problem or told)
 
 
 def _elsewhere(subject: Subject, chosen: Sequence[tuple[Rollout, Verdict]]) -> str:
