@@ -262,6 +262,13 @@ def _validate(
     except ValidationError as error:
         raise explain(error, cls, f"method {cls.name}", known=known, locate=locate) from None
     check_objective(registry, method)
+    if settings.adapter != "none" and not method.adaptable:
+        raise ConfigError(
+            f"adapter: the method {method.name!r} takes none",
+            where=locate(["adapter"]),
+            why="weights of the model itself are what it trains, few of them",
+            fix="leave adapter out",
+        )
     return Run(settings, method, origins)
 
 

@@ -88,6 +88,8 @@ class Method(Component):
     """True when a model folder without weights is meant: the model is then initialised at random."""
     head: ClassVar[Literal["lm", "score"]] = "lm"
     """What the policy puts out: token probabilities, or one score of a whole answer."""
+    adaptable: ClassVar[bool] = True
+    """False where weights of the model itself are what is trained, so that an adapter is refused."""
 
     objective: AnyObjective
 
@@ -103,6 +105,14 @@ class Method(Component):
     def data_groups(self) -> Mapping[str, Sequence[DataSpec]]:
         """Data beside the run's own ``data`` (which is the group ``"train"``): group name to sources."""
         return {}
+
+    def probes(self) -> Mapping[str, Sequence[DataSpec]]:
+        """Data that the model is measured on and never trained: group name to sources; see `Context.corpora`."""
+        return {}
+
+    def takes(self, group: str) -> type[Example]:
+        """The examples that a data group is made of; by default `consumes`."""
+        return self.consumes
 
     def mixture(self, step: int, total: int) -> Mapping[str, float] | None:
         """Share of tokens of each data group at a step, or ``None`` to follow the sources' own weights."""

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tunesmith.data
-from tunesmith.components import Component, DataFormat, DataSpec, Method
+from tunesmith.components import Component, DataFormat, Method
 from tunesmith.config import plain
 from tunesmith.data.tokenization import tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from tunesmith.config import Run
+    from tunesmith.data.corpus import DataSource
     from tunesmith.data.encoding import Encoder
     from tunesmith.plugins import Registry
 
@@ -30,17 +31,19 @@ def cache_folder() -> Path:
     return (Path(root).expanduser() if root else Path.home() / ".cache" / "tunesmith") / "tokens"
 
 
-def cache_key(spec: DataSpec, format: DataFormat, run: Run, registry: Registry, encoder: Encoder) -> str | None:
+def cache_key(source: DataSource, format: DataFormat, run: Run, registry: Registry, encoder: Encoder) -> str | None:
     """The name under which the tokens of a source are kept, or ``None`` when its content cannot be known.
 
     It covers the rows, their format, the tokenizer with its chat template, the settings that decide what becomes of a
     row, and the code that makes trees of them.
     """
+    spec = source.spec
     content = spec.source.fingerprint()
     tokenizer = tokenizer_fingerprint(encoder.tokenizer)
     if content is None or tokenizer is None:
         return None
     method = run.method
+    consumes = method.takes(source.group)
     parts = {
         "rows": content,
         "limit": spec.limit,
@@ -48,7 +51,7 @@ def cache_key(spec: DataSpec, format: DataFormat, run: Run, registry: Registry, 
         "format": [plain(format), _identity(format, registry)],
         "tokenizer": tokenizer,
         "encoder": plain(method.encoder_options()),
-        "consumes": f"{method.consumes.__module__}.{method.consumes.__qualname__}",
+        "consumes": f"{consumes.__module__}.{consumes.__qualname__}",
         "check": _check(method, registry),
         "max_length": run.settings.max_length,
         "overlong": run.settings.overlong,

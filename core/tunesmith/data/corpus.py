@@ -24,11 +24,12 @@ STREAM_CHUNK = 16
 
 @dataclass(slots=True)
 class DataSource:
-    """A source of a run and its name."""
+    """A source of a run and its name; ``measured``: it is there to be measured on, and nothing is trained on it."""
 
     spec: DataSpec
     group: str
     label: str
+    measured: bool = False
 
     def rows(self) -> Iterator[Row]:
         """Its rows, as many as the run file wants."""
@@ -37,8 +38,8 @@ class DataSource:
 
     @property
     def streams(self) -> bool:
-        """A limited number of evaluation rows is read whole, wherever it comes from."""
-        return self.spec.source.streams and not (self.group == EVAL and self.spec.limit)
+        """A limited number of rows to measure on is read whole, wherever it comes from."""
+        return self.spec.source.streams and not (self.measured and self.spec.limit)
 
 
 class Corpus:
@@ -46,7 +47,7 @@ class Corpus:
 
     Attributes:
         label: name in metrics and messages.
-        group: ``train`` or a name from `Method.data_groups`; ``eval`` for evaluation rows.
+        group: ``train`` or a name from `Method.data_groups` or `Method.probes`; ``eval`` for evaluation rows.
         index: number of the source over the run; the `Tree.source` of its trees.
         weight: share of tokens relative to other sources; ``None``: its number of tokens.
         lengths: ``[n]`` int64, tokens of each tree.

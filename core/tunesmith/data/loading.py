@@ -38,11 +38,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class LoadedData:
-    """The rows of a run: what is trained on, what is evaluated on by name, and what became of every row."""
+    """The rows of a run.
+
+    Attributes:
+        corpora: what is trained on.
+        eval_sets: what is evaluated on, by name.
+        probes: what the method measures the model on.
+        report: what became of every row.
+    """
 
     corpora: list[Corpus | StreamCorpus]
     eval_sets: dict[str, Corpus]
+    probes: list[Corpus]
     report: DataReport
+
+    def by_group(self) -> dict[str, list[Corpus]]:
+        """Whatever was read whole, evaluation sets left out."""
+        groups: dict[str, list[Corpus]] = {}
+        for corpus in [*self.corpora, *self.probes]:
+            if isinstance(corpus, Corpus):
+                groups.setdefault(corpus.group, []).append(corpus)
+        return groups
 
 
 @dataclass(slots=True)
@@ -86,6 +102,7 @@ class _Loader:
         held = self._held_out([item for item in loaded if isinstance(item, _Loaded)])
         corpora: list[Corpus | StreamCorpus] = []
         evals: dict[str, Corpus] = {}
+        probes: list[Corpus] = []
         for index, item in enumerate(loaded):
             if isinstance(item, DataSource):
                 corpora.append(self._stream(item, index))
@@ -93,17 +110,20 @@ class _Loader:
             corpus = self._corpus(item, index, held)
             if item.source.group == EVAL:
                 evals[item.source.label] = corpus
+            elif item.source.measured:
+                probes.append(corpus)
             else:
                 corpora.append(corpus)
         eval_sets = {**self._held_out_sets(loaded, held), **evals}
         self._warn_of_overlap(loaded, held)
-        return LoadedData(corpora, eval_sets, self.report)
+        return LoadedData(corpora, eval_sets, probes, self.report)
 
     def _check_streams(self, sources: Sequence[DataSource]) -> None:
         for source in sources:
-            if source.streams and source.group == EVAL:
+            if source.streams and source.measured:
+                rows = "evaluation rows" if source.group == EVAL else f"rows of {source.group}"
                 raise ConfigError(
-                    f"{printable(source.label)} is streamed, but evaluation rows are read whole before training",
+                    f"{printable(source.label)} is streamed, but {rows} are read whole before training",
                     fix="give it a limit, or do not stream it",
                 )
             if source.streams and self.settings.holdout:
@@ -117,9 +137,9 @@ class _Loader:
         return Intake(
             verdict.format,
             columns=source.spec.map,
-            taker=taker_of(self.run.method),
+            taker=taker_of(self.run.method, source.group),
             encoder=self.encoder,
-            method=self.run.method,
+            method=self.run.method if source.group == EVAL or not source.measured else None,
             max_length=self.settings.max_length,
             overlong=self.settings.overlong,
         )
@@ -127,9 +147,9 @@ class _Loader:
     def _read(self, source: DataSource) -> _Loaded:
         rows = source.rows()
         sample = list(islice(rows, SAMPLE))
-        verdict = choose_format(source.spec, sample, self.registry, taker_of(self.run.method))
+        verdict = choose_format(source.spec, sample, self.registry, taker_of(self.run.method, source.group))
         report = SourceReport(source.label, source.group, verdict.format.name, verdict.why)
-        key = cache_key(source.spec, verdict.format, self.run, self.registry, self.encoder)
+        key = cache_key(source, verdict.format, self.run, self.registry, self.encoder)
         folder = cache_folder() / key if key else None
         found = self._cached(folder, source, report) if folder else None
         if found is None:
@@ -184,7 +204,7 @@ class _Loader:
 
     def _stream(self, source: DataSource, index: int) -> StreamCorpus:
         sample = list(islice(source.rows(), SAMPLE))
-        verdict = choose_format(source.spec, sample, self.registry, taker_of(self.run.method))
+        verdict = choose_format(source.spec, sample, self.registry, taker_of(self.run.method, source.group))
         report = SourceReport(
             source.label, source.group, verdict.format.name, verdict.why, note="streamed, counted while training"
         )
@@ -197,7 +217,7 @@ class _Loader:
         share = self.settings.holdout
         groups: dict[str, list[npt.NDArray[np.uint64]]] = {}
         for item in loaded:
-            if share and item.source.group != EVAL:
+            if share and not item.source.measured:
                 groups.setdefault(item.source.group, []).append(np.asarray(item.store.keys))
         chosen = [held_out_keys(np.unique(np.concatenate(keys)), share) for keys in groups.values()]
         for group, keys in zip(groups, chosen, strict=True):
@@ -220,7 +240,7 @@ class _Loader:
     def _held_out_sets(self, loaded: Sequence[_Loaded | DataSource], held: npt.NDArray[np.uint64]) -> dict[str, Corpus]:
         parts: dict[str, list[_Loaded]] = {}
         for item in loaded:
-            if isinstance(item, _Loaded) and item.source.group != EVAL and np.isin(item.store.keys, held).any():
+            if isinstance(item, _Loaded) and not item.source.measured and np.isin(item.store.keys, held).any():
                 parts.setdefault(item.source.group, []).append(item)
         sets = {}
         for number, (group, items) in enumerate(parts.items(), start=len(loaded)):
@@ -234,7 +254,7 @@ class _Loader:
         """Rows that are given for evaluation and trained on all the same."""
         whole = [item for item in loaded if isinstance(item, _Loaded)]
         for asked in (item for item in whole if item.source.group == EVAL):
-            for trained in (item for item in whole if item.source.group != EVAL):
+            for trained in (item for item in whole if not item.source.measured):
                 keys = np.setdiff1d(trained.store.keys, held)
                 both = np.unique(asked.store.rows[np.isin(asked.store.keys, keys)])
                 if len(both):
@@ -269,8 +289,9 @@ def iter_examples(run: Run, registry: Registry, group: str = TRAIN) -> Iterator[
             continue
         rows = source.rows()
         sample = list(islice(rows, SAMPLE))
-        verdict = choose_format(source.spec, sample, registry, taker_of(run.method))
-        intake = Intake(verdict.format, columns=source.spec.map, taker=taker_of(run.method))
+        taker = taker_of(run.method, group)
+        verdict = choose_format(source.spec, sample, registry, taker)
+        intake = Intake(verdict.format, columns=source.spec.map, taker=taker)
         for outcome in intake.outcomes(chain(sample, rows)):
             if outcome.status == "bad" and run.settings.on_bad_row == "error":
                 problems = Problems()
@@ -286,17 +307,19 @@ def _written(source: DataSource) -> Any:
     return json.loads(json.dumps(plain(source.spec.source), default=str))
 
 
-def taker_of(method: Method) -> Taker:
-    """What a method takes."""
-    return Taker(method.consumes, method.name)
+def taker_of(method: Method, group: str) -> Taker:
+    """What a method takes in a data group."""
+    return Taker(method.takes(group), method.name)
 
 
 def _sources(run: Run) -> list[DataSource]:
     """Every source of a run under a name of its own; an evaluation set may not be called like a data group either."""
+    probes = run.method.probes()
     groups: Mapping[str, Sequence[DataSpec]] = {
         TRAIN: run.settings.data,
         **run.method.data_groups(),
         EVAL: run.settings.eval_data,
+        **probes,
     }
     sources: list[DataSource] = []
     for group, specs in groups.items():
@@ -304,7 +327,7 @@ def _sources(run: Run) -> list[DataSource]:
             taken = {source.label for source in sources} | (set(groups) - {EVAL} if group == EVAL else set())
             name = spec.label or spec.source.label()
             label = next(text for text in chain([name], (f"{name}-{i}" for i in count(2))) if text not in taken)
-            sources.append(DataSource(spec, group, label))
+            sources.append(DataSource(spec, group, label, measured=group == EVAL or group in probes))
     return sources
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tunesmith.components import ParamGroup
+from tunesmith.data.corpus import Corpus
 from tunesmith.models.roles import Models
 
 
@@ -30,6 +33,9 @@ class Context:
         rank: number of this process; 0 is the main one.
         processes: how many there are.
         output: folder of the run.
+        corpora: the rows that were read whole, by data group; a sequence of trees each.
+        resumed: True where the models come from a checkpoint of this run.
+        sum_tensors: adds up tensors over all processes in place; each must hand in the same shapes.
         services: what `Method.opened` opened, by name.
         closing: closes them when the run ends.
     """
@@ -46,5 +52,8 @@ class Context:
     rank: int = 0
     processes: int = 1
     output: Path | None = None
+    corpora: Mapping[str, Sequence[Corpus]] = field(default_factory=dict)
+    resumed: bool = False
+    sum_tensors: Callable[[Iterable[Tensor]], None] = lambda tensors: None
     services: dict[str, Any] = field(default_factory=dict)
     closing: ExitStack = field(default_factory=ExitStack)

@@ -213,9 +213,12 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
         rank=processes.rank,
         processes=processes.count,
         output=output,
+        corpora=data.by_group(),
+        resumed=last is not None,
+        sum_tensors=processes.sum_tensors,
     )
-    policy.module = method.prepare(policy.module, context)
     policy.micro_tokens = settings.micro_tokens
+    policy.module = method.prepare(policy.module, context)
     choose(policy)
     processes.same(policy.module)
     reference = make_reference(
@@ -321,7 +324,9 @@ def _describe(
     registry: Registry,
 ) -> None:
     """Say what is about to happen, and write it down."""
-    sources = [{"label": c.label, "group": c.group, "fingerprint": c.fingerprint} for c in data.corpora]
+    sources = [
+        {"label": c.label, "group": c.group, "fingerprint": c.fingerprint} for c in [*data.corpora, *data.probes]
+    ]
     records.write_manifest(output, registry, sources, processes.count)
     records.write_data_report(output, data.report.as_dict())
     for line in data.report.lines():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,19 @@ def choose(scorer: Scorer) -> None:
             scorer.path = "stock"
             model.set_attn_implementation(stock_attention)
     scorer.autocast, scorer.why = autocast, "; ".join(reasons)
+
+
+@contextlib.contextmanager
+def scoring(scorer: Scorer) -> Iterator[None]:
+    """Score by the fastest exact path for a while; afterwards the model may be changed, and `choose` is asked again."""
+    model, path, why = scorer.language_model, scorer.path, scorer.why
+    stock_attention = model.config._attn_implementation
+    choose(scorer)
+    try:
+        yield
+    finally:
+        scorer.path, scorer.why = path, why
+        model.set_attn_implementation(stock_attention)
 
 
 def probe_batch(model: nn.Module) -> Batch:
