@@ -60,6 +60,9 @@ def test_shapes_of_tests(value, expected, as_json):
         (["assert f(open('x')) == 1"], "plain values"),
         (["import os"], "plain values"),
         ([{"input": "1", "output": 2}], "not int"),
+        ([{"input": "\ud800", "output": "2"}], "surrogates not allowed"),
+        ([{"call": "f", "args": [object()], "expected": 2}], "something else than texts"),
+        ([{"call": "f", "args": [], "expected": b"2"}], "something else than texts"),
     ],
 )
 def test_tests_that_cannot_be_read_are_an_error_of_the_row(value, why):
@@ -194,6 +197,7 @@ def test_hidden_tests_count_too():
         DOUBLE.replace("python", "ruby"),
         DOUBLE + "\n```python\nprint(1)\n```",
         DOUBLE.replace("print", "pass; #"),
+        DOUBLE.replace("print", "'\ud800'; print"),
     ],
 )
 def test_answers_without_the_program_get_nothing(completion):

@@ -126,7 +126,12 @@ class Code(Reward):
         from tunesmith_rewards.code.languages import LANGUAGES
 
         rest = after_thinking(text, self.thinking)
-        return None if rest is None else last_code_block(rest, LANGUAGES[self.language].marks)
+        found = None if rest is None else last_code_block(rest, LANGUAGES[self.language].marks)
+        try:
+            (found or "").encode()
+        except UnicodeEncodeError:  # half of a surrogate pair: no compiler reads it
+            return None
+        return found
 
     def verdicts(self, source: str, cases: Sequence[Case]) -> list[str]:
         """What became of each test; with ``score: all`` up to the first that failed."""

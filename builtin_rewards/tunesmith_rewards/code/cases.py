@@ -86,7 +86,18 @@ def _call(name: Any, args: Any, kwargs: Any, expected: Sequence[Any], where: str
         raise ValueError(f"{where} does not name the function to call: {name!r}")
     if not isinstance(args, list | tuple) or not isinstance(kwargs, Mapping):
         raise ValueError(f"{where}: `args` is a list and `kwargs` an object")
+    if not (_plain(args) and _plain(kwargs) and _plain(expected)):
+        raise ValueError(f"{where} holds something else than texts, numbers, lists and objects of them")
     return Called(name, list(args), _present(kwargs), expected)
+
+
+def _plain(value: Any) -> bool:
+    """True for data that means the same on both sides of the sandbox."""
+    if isinstance(value, Mapping):
+        return all(_plain(key) and _plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _functional(given: Mapping[str, Any], name: Any, where: str) -> Called:
@@ -117,10 +128,14 @@ def _lists(given: Mapping[str, Any], function: str | None) -> Iterator[Case]:
 
 
 def _text(value: Any, where: str) -> str:
-    if isinstance(value, str):
-        return value
     if isinstance(value, list | tuple) and all(isinstance(line, str) for line in value):
-        return "\n".join(value)
+        value = "\n".join(value)
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{where}: {error}") from None
+        return value
     raise ValueError(f"{where}: input and output are text or lists of lines, not {type(value).__name__}")
 
 

@@ -13,8 +13,8 @@ What this does not stop: faults in the kernel or the processor, and what leaks b
 machine's own kernel, so give really valuable machines a virtual one around it. Memory is counted by looking every
 20 ms where no control group does it, so short peaks above the limit pass; the limit on addresses of each process holds
 at all times. What the interpreter's folder and ``/usr`` hold is readable. In the Landlock tier a program can also tell
-whether a path exists, how long a file is and when it was changed, and how busy the machine is. A program knows its own inputs, and a
-verifier must not put answers into them, nor take anything for right because the program says so.
+whether a path exists, how long a file is and when it was changed. A program knows its own inputs, and a verifier must
+not put answers into them, nor take anything for right because the program says so.
 """
 
 from tunesmith.sandbox.limits import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import marshal
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -75,6 +76,16 @@ def _refused(program: Program) -> str | None:
         program.source.encode("utf-8")
     except UnicodeEncodeError:
         return "its text holds half of a surrogate pair"
-    if isinstance(program, Calls) and not all(part.isidentifier() for part in program.function.split(".")):
+    if isinstance(program, Calls):
+        return _refused_calls(program)
+    return None
+
+
+def _refused_calls(program: Calls) -> str | None:
+    try:
+        marshal.dumps([(list(args), dict(kwargs)) for args, kwargs in program.calls])
+    except (TypeError, ValueError):
+        return "its arguments are not plain data"
+    if not all(part.isidentifier() for part in program.function.split(".")):
         return f"{program.function!r} is no name of a function"
     return None

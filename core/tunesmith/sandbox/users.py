@@ -19,7 +19,9 @@ def own_id() -> int | None:
     """A user id that no other program and nobody else has, where we are root; else ``None``."""
     if os.geteuid() != 0:
         return None
-    number = (os.getpid() << 6) | (next(_count) & 63)
+    # what a program leaves counts for its user until somebody has waited for it, so an id rests long before it is used
+    # again
+    number = os.getpid() * 4099 + next(_count)
     return 1_000_000_000 + number % 900_000_000 if _mapped() >= 2**31 else 40_000 + number % 20_000
 
 

@@ -60,6 +60,11 @@ def test_calls_report_plain_data_and_the_names_of_exceptions(sandbox):
     }
 
 
+@pytest.mark.parametrize(("name", "args"), [("f()", [1]), ("", [1]), ("f", [object()])])
+def test_calls_that_cannot_be_made_are_refused(name, args, sandbox):
+    assert sandbox.run(Calls("def f(x): pass", name, [(args, {})])).ending == "refused"
+
+
 def test_calls_find_methods_of_a_fresh_object(sandbox):
     source = "class Solution:\n    n = 0\n    def up(self):\n        self.n += 1\n        return self.n\n"
     for name in ("up", "Solution.up"):
@@ -125,10 +130,10 @@ os.kill(os.getpid(), 9)
 
 # ---------------------------------------------------------------------------------------------- no sandbox
 def test_a_sandbox_that_cannot_start_is_no_judgement(monkeypatch):
-    monkeypatch.setattr(tiers, "bubblewrap_path", lambda: "/bin/false")
+    monkeypatch.setattr(tiers, "_namespaces", lambda: ("/bin/false",))
     outcome = execution.execute("bubblewrap", Python("print(1)"), b"", FAST)
     assert outcome.ending == "infrastructure" and "before it was ready" in outcome.why
-    monkeypatch.setattr(tiers, "bubblewrap_path", lambda: "/nowhere/bwrap")
+    monkeypatch.setattr(tiers, "_namespaces", lambda: ("/nowhere/bwrap",))
     assert execution.execute("bubblewrap", Python("print(1)"), b"", FAST).ending == "infrastructure"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import secrets
@@ -104,7 +105,12 @@ class Prey:
         return len(left)
 
     def _children(self) -> set[int]:
-        return {pid for pid in below(os.getpid()) if not _gone(pid)}
+        found = {pid for pid in below(os.getpid()) if pid != self.victim.pid}
+        for pid in [pid for pid in found if _gone(pid)]:
+            found.remove(pid)
+            with contextlib.suppress(ChildProcessError):  # what has ended and became ours
+                os.waitpid(pid, os.WNOHANG)
+        return found
 
     def close(self) -> None:
         """Give everything back."""
