@@ -97,6 +97,10 @@ class OnlineMethod(Method, Sampling, HasReference):
             raise ValueError("temperature 0 samples the same answer again and again, so there is nothing to compare")
         if self.kl_coef and getattr(self.objective, "kl_coef", 0.0):
             raise ValueError("kl_coef is given twice, in the reward and in the objective: keep one of them")
+        if self.max_draws > 1 and self.group_size == 1:
+            raise ValueError(
+                "max_draws samples again until groups differ, and one answer is no group: raise group_size"
+            )
         correction = getattr(self.objective, "correction", "none")
         if correction != "none" and not self.sampling.whole:
             raise ValueError(
@@ -145,12 +149,12 @@ class OnlineMethod(Method, Sampling, HasReference):
         open_services(self, ctx)
 
     def started(self, ctx: Context, trees: Iterable[Tree]) -> None:
-        """Probe a few prompts. Raises `ConfigError` where nothing can be learned from them."""
-        if self.probe:
-            from tunesmith.rollout.readiness import probe
+        """Probe a few prompts. Raises `ConfigError` where nothing can be learned from them, or one is too long."""
+        from tunesmith.rollout.readiness import probe
 
-            probe(self, ctx, trees)
-        log.info("loss     is near zero by construction; watch reward")
+        probe(self, ctx, trees)
+        if self.supplies is PolicyLogps:
+            log.info("loss     is near zero by construction; watch reward")
 
     def collect(self, batch: Batch, ctx: Context) -> Batch:
         """Sample and judge answers; note the log-probabilities that updates and references need."""

@@ -7,9 +7,9 @@ import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import tunesmith
 from tunesmith import AnyObjective, Card, Method, OnlineMethod, PairLogps, ReferencedPairLogps, UnpairedLogps
@@ -39,6 +39,15 @@ class _Rounds(OnlineMethod):
     buffer: int = Field(default=1, ge=0)
     """Rounds whose answers are trained on, the present one included; 0: all so far."""
 
+    @model_validator(mode="after")
+    def _is_heard(self) -> Self:
+        """Refuse what only methods with advantages read."""
+        if self.kl_coef:
+            raise ValueError("kl_coef has no effect: what keeps the policy near its reference is the objective's beta")
+        if not self.skip_equal_groups:
+            raise ValueError("skip_equal_groups has no effect: answers of equal reward are never compared")
+        return self
+
     @property
     def needs_reference(self) -> bool:
         """As the objective reads one."""
@@ -59,7 +68,7 @@ class _Rounds(OnlineMethod):
         from tunesmith.rollout.collect import grow
         from tunesmith.rollout.pairs import packed_trees, taken, weights_digest
 
-        ctx.services["policy"] = weights_digest(ctx.models.policy.module)
+        ctx.state["policy"] = weights_digest(ctx.models.policy.module)
         grown = grow(self, batch, ctx, f"step {ctx.step}")
         samples, made = [dict(sample) for sample in grown.samples], []
         for number, tree in enumerate(grown.trees):
@@ -92,14 +101,27 @@ class _Rounds(OnlineMethod):
 
         prompts = int(batch.totals["prompts"])
         earlier = [tree for kept in ctx.state.get("rounds", []) for tree in unpacked_trees(kept)]
-        chosen = [(i % prompts, tree) for i, tree in enumerate(earlier) if i % ctx.processes == ctx.rank]
-        if not chosen:
+        if not earlier:
             return batch
-        old = type(batch)([tree for _, tree in chosen], {"position": torch.tensor([place for place, _ in chosen])})
-        return replace(joined(batch, self.columns_of(old, ctx.models)), totals=batch.totals)
+        chosen = [(i % prompts, tree) for i, tree in enumerate(earlier) if i % ctx.processes == ctx.rank]
+        old = type(batch)(
+            [tree for _, tree in chosen], {"position": torch.tensor([place for place, _ in chosen], dtype=torch.int64)}
+        )
+        totals = {**batch.totals, **self.totals_with(batch.totals, earlier)}
+        return replace(joined(batch, self.columns_of(old, ctx.models)), totals=totals)
+
+    def totals_with(self, totals: Mapping[str, float], earlier: Sequence[Tree]) -> Mapping[str, float]:
+        """The totals that change where trees of earlier rounds are trained on too; all processes know them all."""
+        from tunesmith.data.trees import Batch
+        from tunesmith.scoring.supply import totals as totals_of
+
+        own = totals_of(self.supplies, Batch(earlier))
+        return {name: totals[name] + value for name, value in own.items()}
 
     def after_step(self, ctx: Context) -> Mapping[str, float]:
         """Keep what later rounds train on as well; write the round down."""
+        from tunesmith.runner.records import write_line
+
         metrics = dict(super().after_step(ctx))
         trained = [pair for sample in ctx.samples for pair in sample.get("trained") or ()]
         first = [sample for sample in ctx.samples if sample["sample"] == 0]
@@ -110,9 +132,8 @@ class _Rounds(OnlineMethod):
         keep = len(rounds) if self.buffer == 0 else self.buffer - 1
         ctx.state["rounds"] = rounds[len(rounds) - keep :] if keep else []
         if ctx.rank == 0 and ctx.output is not None:
-            line = {"round": ctx.step, "policy": ctx.services.get("policy"), **metrics}
-            with (ctx.output / ROUNDS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            line = {"step": ctx.step, "policy": ctx.state["policy"], **metrics}
+            write_line(ctx.output / ROUNDS, line)
         return metrics
 
 
@@ -170,7 +191,7 @@ class IterativeDPO(_Rounds):
         if not self.needs_reference:
             return batch
         if not len(batch):
-            return batch.with_columns(reference=torch.zeros(0, 2))
+            return batch.with_columns(reference=torch.zeros(0, 2, device=models.policy.device))
         return batch.with_columns(reference=models.reference.branch_sums(batch))
 
     def forward(self, models: Models, batch: Batch) -> Any:
@@ -231,7 +252,7 @@ class IterativeKTO(_Rounds):
         """The reference's sum, label and weight of every answer, and the policy's log-ratio to it."""
         import torch
 
-        empty = torch.zeros(0, 1)
+        empty = torch.zeros(0, 1, device=models.policy.device)
         reference = models.reference.branch_sums(batch) if len(batch) else empty
         policy = models.policy.branch_sums(batch) if len(batch) else empty
         good = [bool(tree.branches[0].value) for tree in batch.trees]
@@ -247,6 +268,10 @@ class IterativeKTO(_Rounds):
         """With the log-ratios: answers are the policy's own, so their mean estimates the KL that is KTO's baseline."""
         gaps: Tensor = batch.columns["gaps"]
         return {**super().totals(batch), "mismatched": float(gaps.sum()), "rows": len(gaps)}
+
+    def totals_with(self, totals: Mapping[str, float], earlier: Sequence[Tree]) -> Mapping[str, float]:
+        """The baseline is that of the present answers alone: only those are the policy's own. Without any it is 0."""
+        return {"rows": max(1.0, totals["rows"])}
 
     def forward(self, models: Models, batch: Batch) -> Any:
         """The policy's sum of every answer."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import tunesmith
 from tunesmith import AnyObjective, Card, CriticLogps, HasCritic, Method, OnlineMethod, ParamGroup, Role
@@ -57,6 +57,15 @@ class PPO(OnlineMethod, HasCritic):
     reward_clip: float | None = Field(default=None, gt=0)
     """Cut rewards (after they were scaled) to plus and minus this."""
 
+    @model_validator(mode="after")
+    def _trains_its_critic(self) -> PPO:
+        if not issubclass(self.objective.inputs, CriticLogps):
+            raise ValueError(
+                f"objective: {self.objective.name} reads no values, so the critic would never learn; use objective: "
+                "ppo, or the method that goes without a critic"
+            )
+        return self
+
     def param_groups(self, models: Models) -> list[ParamGroup]:
         """The policy's groups, and the critic's at a rate of their own."""
         critic = models.critic.parameters()
@@ -97,7 +106,7 @@ class PPO(OnlineMethod, HasCritic):
         """With the moments of the advantages of all tokens."""
         from tunesmith.rollout import critic
 
-        return {**super().totals(batch), **critic.advantage_totals(batch)}
+        return {**super().totals(batch), **critic.advantage_totals(batch, mask_truncated=self.mask_truncated)}
 
     def settle(self, batch: Batch, ctx: Context) -> Batch:
         """Whiten the advantages over the whole step; in the critic's warm-up there are none."""

@@ -11,6 +11,7 @@ from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
 from tunesmith.cli.sandbox import unsandboxed_option
 from tunesmith.cli.score import data_spec, reward_of
+from tunesmith.errors import ConfigError
 
 if TYPE_CHECKING:
     from tunesmith.components import Generator
@@ -28,8 +29,16 @@ if TYPE_CHECKING:
 @click.option("--greedy/--no-greedy", default=True, show_default=True, help="Also the most probable answer.")
 @click.option("--right", type=float, default=1.0, show_default=True, help="A reward of at least this is right.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Tokens at most.")
-@click.option("--temperature", type=float, default=1.0, show_default=True, help="Of the sampled answers.")
-@click.option("--top-p", type=float, default=1.0, show_default=True, help="Of the sampled answers.")
+@click.option(
+    "--temperature", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Of the sampled answers."
+)
+@click.option(
+    "--top-p",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Of the sampled answers.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sampled answers.")
 @click.option("--generator", default="native", show_default=True, metavar="NAME", help="Engine that samples.")
 @click.option("--chat-template", metavar="NAME", help="Chat template for a tokenizer without one.")
@@ -51,6 +60,8 @@ def evaluate(models: tuple[str, ...], as_json: bool, output: Path | None, **opti
     from tunesmith.config import build
     from tunesmith.runner.measure import Plan, measure, write_samples
 
+    if not options["samples"] and not options["greedy"]:
+        raise ConfigError("--samples 0 and --no-greedy leave nothing to answer", fix="leave one of them out")
     registry = load_registry()
     names = {"max_new_tokens": options["max_new_tokens"], "temperature": options["temperature"]}
     plan = Plan(
@@ -98,14 +109,15 @@ def _lines(found: list[Measured], plan: Plan) -> list[str]:
     from tunesmith.runner.measure import changes, figures
 
     prompts = len(found[0].greedy) or len(found[0].sampled)
-    lines = [f"{prompts:,} prompts, {plan.samples} samples each; 95% intervals over prompts", ""]
+    each = f", {plan.samples} samples each" if plan.samples else ""
+    lines = [f"{prompts:,} prompts{each}; 95% intervals over prompts", ""]
     rows = []
     for i, one in enumerate(found):
         grown = changes(found[0], one, plan) if i else {}
         for name, estimate in figures(one, plan).items():
             change = _signed(grown[name]) if name in grown else ""
             rows.append((one.model, name, _interval(estimate), change))
-        cut = f", {one.cut:.0%} cut off" if one.cut else ""
+        cut = f", {one.cut:.1%} cut off" if one.cut else ""
         rows.append((one.model, "answers", f"{sum(one.lengths) / max(1, len(one.lengths)):.1f} tokens{cut}", ""))
     header = ("model", "measure", "value", f"change against {found[0].model}" if len(found) > 1 else "")
     return [*lines, *terminal.table(rows, header=header, wrap=0)]

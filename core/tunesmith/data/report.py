@@ -177,7 +177,8 @@ class SourceReport:
         lost = ("skipped", "rejected", "dropped", "held_out", "truncated", "split", "duplicates")
         parts += [f"{getattr(self, name):,} {name.replace('_', ' ')}" for name in lost if getattr(self, name)]
         if self.tokens:
-            parts.append(f"{self.tokens:,} tokens, {self.trained:,} trained, longest {self.longest:,}")
+            trained = f", {self.trained:,} trained" if self.trained else ""  # of prompts nothing is
+            parts.append(f"{self.tokens:,} tokens{trained}, longest {self.longest:,}")
         if self.tokens_dropped or self.tokens_truncated:
             parts.append(f"{self.tokens_dropped + self.tokens_truncated:,} tokens lost")
         parts += [note for note in ("tokens from the cache" if self.cached else "", self.note) if note]

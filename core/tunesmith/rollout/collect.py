@@ -52,7 +52,7 @@ def grow(method: OnlineMethod, batch: Batch, ctx: Context, salt: str) -> Batch:
         ctx: of the run.
         salt: what sets these answers apart from others to the same prompts.
     """
-    _check_room(method, batch, ctx.models.policy)
+    check_room(method, max((len(tree.trunk) for tree in batch.trees), default=0), ctx.models.policy)
     session: GeneratorSession = ctx.services[GENERATOR]
     seeds = _seeds(method, batch, ctx.seed, salt)
     with without_dropout(ctx.models.policy.module):
@@ -94,10 +94,9 @@ def seed_of(*parts: Any) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def _check_room(method: OnlineMethod, batch: Batch, policy: Scorer) -> None:
-    """Raises `ConfigError` where the model has no positions for the longest prompt and its answer."""
+def check_room(method: OnlineMethod, longest: int, policy: Scorer) -> None:
+    """Raises `ConfigError` where the model has no positions for a prompt of so many tokens and its answer."""
     most = getattr(policy.language_model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max((len(tree.trunk) for tree in batch.trees), default=0)
     if most is not None and longest + method.max_new_tokens > most:
         raise ConfigError(
             f"the model has {most:,} positions: too few for a prompt of {longest:,} tokens and max_new_tokens "

@@ -96,13 +96,19 @@ def _column(batch: Batch, name: str) -> torch.Tensor:
     return found
 
 
-def _judged(batch: Batch) -> Iterator[tuple[Tree, Branch]]:
-    return ((tree, branch) for tree in batch.trees for branch in tree.branches if math.isfinite(branch.value))
+def _learned(batch: Batch, mask_truncated: bool) -> Iterator[tuple[Tree, Branch]]:
+    """The answers that are trained on."""
+    samples = iter(batch.samples)
+    for tree in batch.trees:
+        for branch in tree.branches:
+            cut = next(samples)["stop"] == "length"
+            if math.isfinite(branch.value) and not (cut and mask_truncated):
+                yield tree, branch
 
 
-def advantage_totals(batch: Batch) -> dict[str, float]:
-    """Sums over the tokens of the answers that have a reward."""
-    parts = [branch.columns[ADVANTAGES][tree.scored(branch)] for tree, branch in _judged(batch)]
+def advantage_totals(batch: Batch, *, mask_truncated: bool = False) -> dict[str, float]:
+    """Sums over the tokens of the answers that are trained on."""
+    parts = [branch.columns[ADVANTAGES][tree.scored(branch)] for tree, branch in _learned(batch, mask_truncated)]
     found = moments(torch.from_numpy(np.concatenate(parts)) if parts else torch.empty(0))
     return {"advantage": found.total, "advantage_squares": found.squares, "tokens": found.count}
 

@@ -32,9 +32,9 @@ def _equal_rewards(now: Metrics, start: Metrics) -> str | None:
     share = now.get("frac_reward_zero_std", 0.0)
     if share <= 0.7:
         return None
-    solved = (
-        "too easy" if now.get("reward", 0.0) > start.get("reward", 0.0) or now.get("pass_at_1", 0) > 0.5 else "too hard"
-    )
+    solved = "too easy or too hard"
+    if "pass_at_1" in now:
+        solved = "too easy" if now["pass_at_1"] > 0.5 else "too hard"
     return (
         f"all rewards are equal in {share:.0%} of the groups, which teach nothing: the prompts are {solved}; change "
         "the prompts, raise group_size, or sample again for such groups with max_draws"
@@ -46,8 +46,8 @@ def _cut_off(now: Metrics, start: Metrics) -> str | None:
     if share <= 0.2:
         return None
     return (
-        f"{share:.0%} of the answers are cut off: raise max_new_tokens, leave them out with mask_truncated, or add the "
-        "reward length"
+        f"{share:.0%} of the answers are cut off: raise max_new_tokens, leave them out with mask_truncated, or reward "
+        "shorter answers"
     )
 
 
@@ -66,8 +66,8 @@ def _longer_for_nothing(now: Metrics, start: Metrics) -> str | None:
     if not before or length is None or length < 2 * before or now.get("reward", 0.0) > start.get("reward", 0.0) + 0.05:
         return None
     return (
-        f"answers have grown from {before:.0f} to {length:.0f} tokens without more reward: use aggregation constant, "
-        "or add the reward length"
+        f"answers have grown from {before:.0f} to {length:.0f} tokens without more reward: weigh all tokens alike "
+        "(aggregation of the objective), or reward shorter answers"
     )
 
 
@@ -76,8 +76,8 @@ def _off_policy(now: Metrics, start: Metrics) -> str | None:
     if gap <= 0.02:
         return None
     return (
-        f"the engine that samples and the policy differ by {gap:.3f} nats a token: set correction of the objective "
-        "(token-tis), or sample in the precision that is trained in"
+        f"the engine that samples and the policy differ by {gap:.3f} nats a token: set correction of the objective, "
+        "or sample in the precision that is trained in"
     )
 
 

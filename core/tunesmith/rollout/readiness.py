@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.trees import Batch, Tree
 from tunesmith.errors import ConfigError
-from tunesmith.rollout.collect import grow, seed_of
+from tunesmith.rollout.collect import check_room, grow, seed_of
 from tunesmith.rollout.metrics import rollout_metrics
 
 if TYPE_CHECKING:
@@ -43,12 +43,13 @@ def judged(samples: Sequence[Mapping[str, Any]], group_size: int) -> Readiness:
     """The verdict on completions of a few prompts (lines of samples.jsonl)."""
     metrics = rollout_metrics(samples)
     prompts = sum(sample["sample"] == 0 for sample in samples)
-    facts = f"{prompts} prompts, {group_size} answers each"
+    facts = f"{_some(prompts, 'prompt')}, {_some(group_size, 'answer')} each"
     if "reward" not in metrics:
         return Readiness("no signal", f"{facts}: no answer got a reward", "check the rewards with `tunesmith score`")
     low, high = (f(s["reward"] for s in samples if s["reward"] is not None) for f in (min, max))
     differ = 1 - metrics.get("frac_reward_zero_std", float(low == high))
-    facts += f"; reward {metrics['reward']:.3f} ({low:.3g} to {high:.3g}), it differs in {differ:.0%} of the groups"
+    facts += f"; reward {metrics['reward']:.3f} ({low:.3g} to {high:.3g})"
+    facts += f", it differs in {differ:.0%} of the groups" if group_size > 1 else ""
     if "pass_at_k" in metrics:
         facts += f"; pass@1 {metrics['pass_at_1']:.0%}, pass@{group_size} {metrics['pass_at_k']:.0%}"
     if (cut := metrics["completions/clipped_ratio"]) > MANY_CUT:
@@ -58,10 +59,15 @@ def judged(samples: Sequence[Mapping[str, Any]], group_size: int) -> Readiness:
     if metrics.get("pass_at_1", 0.0) >= ALL_RIGHT:
         return Readiness("too easy", facts, "give harder prompts: these are nearly always solved")
     if group_size > 1 and differ < FEW_DIFFER:
-        fix = "raise group_size, or give prompts that are sometimes solved"
-        cold = "fine-tune on a few worked examples first"
-        return Readiness("too hard", facts, f"{fix}; where the format is the trouble, {cold}")
+        easy = metrics.get("pass_at_1", 0.0) > 0.5
+        fix = f"raise group_size, or give {'harder prompts' if easy else 'prompts that are sometimes solved'}"
+        cold = "" if easy else "; where the format is the trouble, fine-tune on a few worked examples first"
+        return Readiness("too easy" if easy else "too hard", facts, f"{fix}{cold}")
     return Readiness("good", facts)
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _equal(reward: float, facts: str, binary: bool) -> Readiness:
@@ -77,15 +83,22 @@ def _equal(reward: float, facts: str, binary: bool) -> Readiness:
     return Readiness("no signal", facts, "the rewards give every answer the same: check them with `tunesmith score`")
 
 
+def _fitting(method: OnlineMethod, ctx: Context, trees: Iterable[Tree]) -> Iterator[Tree]:
+    """The trees; a prompt that leaves no room for an answer is found now, and not at the step that comes to it."""
+    for tree in trees:
+        check_room(method, len(tree.trunk), ctx.models.policy)
+        yield tree
+
+
 def probe(method: OnlineMethod, ctx: Context, trees: Iterable[Tree]) -> None:
-    """Sample answers to a few prompts and say the verdict.
+    """See that every prompt leaves room for an answer; sample answers to a few of them and say the verdict.
 
     Raises:
-        ConfigError: nothing can be learned, and ``force`` is not set.
+        ConfigError: a prompt is too long; or nothing can be learned, and ``force`` is not set.
     """
-    numbered = enumerate(trees)
-    chosen = heapq.nsmallest(method.probe, numbered, key=lambda item: seed_of(ctx.seed, "probe", item[0]))
-    if not chosen:
+    numbered = enumerate(_fitting(method, ctx, trees))
+    chosen = heapq.nsmallest(max(1, method.probe), numbered, key=lambda item: seed_of(ctx.seed, "probe", item[0]))
+    if not chosen or not method.probe:
         return
     samples = grow(method, Batch([tree for _, tree in chosen]), ctx, "probe").samples
     found = judged(samples, method.group_size)

@@ -233,10 +233,10 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
         method.opened(context)
         if last is not None:
             trainer.restore(last)
-        else:
-            method.started(context, _training_trees(data))
         if processes.main:
             _describe(run, data, policy, trainer, processes, output, registry)
+        if last is None:
+            method.started(context, _training_trees(data))
         with _tracking(trainer), _counting_streams(data, processes, output):
             trainer.fit(stop)
             return trainer.finish()

@@ -190,40 +190,56 @@ def pass_at(right: Scores, k: int) -> Scores:
     return np.array(found)
 
 
-def estimate(values: Scores, seed: int = 0) -> Estimate | None:
-    """Mean over prompts with a bootstrap interval over prompts; ``None`` where nothing is known."""
+def estimate(values: Scores, seed: int = 0, *, chance: bool = False) -> Estimate | None:
+    """Mean over prompts with a bootstrap interval over prompts; ``None`` where nothing is known.
+
+    ``chance``: the values are chances. Where all of them are 0, or all 1, resampling shows no spread at all, and the
+    interval is the exact one of as many tosses (Clopper and Pearson 1934).
+    """
     known = values[~np.isnan(values)]
     if not len(known):
         return None
-    chance = np.random.default_rng(seed)
-    means = known[chance.integers(0, len(known), (RESAMPLES, len(known)))].mean(1)
+    if chance and len(set(known.tolist())) == 1 and known[0] in (0.0, 1.0):
+        reach = 1 - 0.025 ** (1 / len(known))
+        return Estimate(float(known[0]), *((0.0, reach) if known[0] == 0 else (1 - reach, 1.0)))
+    return _resampled(known, seed)
+
+
+def _resampled(known: Scores, seed: int) -> Estimate:
+    draw = np.random.default_rng(seed)
+    means = known[draw.integers(0, len(known), (RESAMPLES, len(known)))].mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(float(known.mean()), float(low), float(high))
 
 
 def figures(found: Measured, plan: Plan) -> dict[str, Estimate]:
     """Every measure of a model: pass@1 greedy, pass@k sampled, mean reward."""
+    chances, rewards = _measures(found, plan)
+    every = [(name, values, True) for name, values in chances.items()]
+    every += [(name, values, False) for name, values in rewards.items()]
+    return {name: e for name, values, chance in every if (e := estimate(values, chance=chance)) is not None}
+
+
+def _measures(found: Measured, plan: Plan) -> tuple[dict[str, Scores], dict[str, Scores]]:
+    """By prompt: chances of being right, and rewards."""
     measures: dict[str, Scores] = {}
     if len(found.greedy):
         measures["greedy pass@1"] = _right(found.greedy, plan.right)
     for k in _powers(plan.samples):
         measures[f"pass@{k}"] = pass_at(_right(found.sampled, plan.right), k)
-    if plan.samples:
-        counts = (~np.isnan(found.sampled)).sum(1)
-        sums = np.nan_to_num(found.sampled).sum(1)
-        measures["mean reward"] = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    return {name: e for name, values in measures.items() if (e := estimate(values)) is not None}
+    if not plan.samples:
+        return measures, {"greedy reward": found.greedy}
+    counts = (~np.isnan(found.sampled)).sum(1)
+    sums = np.nan_to_num(found.sampled).sum(1)
+    return measures, {"mean reward": np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)}
 
 
 def changes(before: Measured, after: Measured, plan: Plan) -> dict[str, Estimate]:
     """By how much every measure grew, on the same prompts: pairs of the two, so the prompts' own spread drops out."""
-    found: dict[str, Scores] = {}
-    if len(before.greedy) and len(after.greedy):
-        found["greedy pass@1"] = _right(after.greedy, plan.right) - _right(before.greedy, plan.right)
-    for k in _powers(plan.samples):
-        one, other = (pass_at(_right(m.sampled, plan.right), k) for m in (before, after))
-        found[f"pass@{k}"] = other - one
-    return {name: e for name, values in found.items() if (e := estimate(values)) is not None}
+    one, other = (
+        {name: values for kind in _measures(m, plan) for name, values in kind.items()} for m in (before, after)
+    )
+    return {name: e for name, values in one.items() if (e := estimate(other[name] - values)) is not None}
 
 
 def _right(rewards: Scores, border: float) -> Scores:

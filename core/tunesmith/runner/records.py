@@ -64,6 +64,13 @@ class SamplesFile:
             file.writelines(lines)
 
 
+def write_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Append what is known of a step, in place of what a run that goes on has written of it and of later ones."""
+    keep_lines(path, line["step"] - 1)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, default=str) + "\n")
+
+
 def keep_lines(path: Path, after: int) -> None:
     """Keep only the lines that were written for steps up to ``after``; make the file where there is none."""
     kept = []

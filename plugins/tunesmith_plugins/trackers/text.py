@@ -56,6 +56,19 @@ SHOWN: Mapping[str, tuple[str, Callable[[float], str]]] = {
 }
 """Metrics of a training step in the order they are shown: name, short name, format."""
 COUNTERS = frozenset({"epoch", "num_tokens", "num_trained_tokens", "step_s", "policy_loss", "approx_kl"})
+REWARD = "reward"
+"""Metric of runs that sample: of them `SAMPLED` are shown, most telling first, and those that a method adds."""
+SAMPLED = {
+    "reward": "reward",
+    "reward_std": "std",
+    "frac_reward_zero_std": "equal_groups",
+    "pass_at_k": "pass@k",
+    "completions/mean_length": "length",
+    "completions/clipped_ratio": "cut_off",
+    "entropy": "entropy",
+}
+UNTOLD = frozenset({"pass_at_1", "kl_per_answer", "value_clip_ratio", "returns/mean"})
+"""Those that say again what another says."""
 
 
 def is_training(metrics: Mapping[str, float]) -> bool:
@@ -70,6 +83,9 @@ HEADLINES = ("rewards/accuracies", "rewards/margins")
 def extras(metrics: Mapping[str, float]) -> dict[str, float]:
     """The method's own headline metrics. Other names with a slash are details, which the run's metrics.jsonl keeps."""
     own = [key for key in metrics if key not in SHOWN and key not in COUNTERS and "/" not in key]
+    if REWARD in metrics:
+        first = {label: metrics[key] for key, label in SAMPLED.items() if key in metrics}
+        return first | {key: metrics[key] for key in own if key not in SAMPLED and key not in UNTOLD}
     return {key: metrics[key] for key in [*own, *HEADLINES] if key in metrics}
 
 
