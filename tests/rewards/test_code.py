@@ -222,7 +222,7 @@ def test_limits_are_the_programs_fault():
     # the limit of time is for all tests of a completion together too
     slow = "```python\nimport time\ntime.sleep(0.4)\nprint(int(input()) * 2)\n```"
     assert judge(slow, DOUBLE_TESTS * 3, timeout=1.0, score="fraction") < 1.0
-    assert judge(slow, DOUBLE_TESTS * 3) == 1.0
+    assert judge(slow, DOUBLE_TESTS * 3, concurrency=6) == 1.0
 
 
 def test_a_sandbox_that_fails_is_no_low_score(monkeypatch):

@@ -164,13 +164,13 @@ def tier(request):
 
 
 def judge(source, tests, tier, **settings):
-    reward = Code(sandbox=tier, seconds=1.0, score="fraction", **settings)
+    reward = Code(sandbox=tier, score="fraction", **settings)
     return reward([Rollout("", f"```python\n{source}\n```", {"tests": tests})])[0]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_that_cheat_get_nothing(name, tier):
-    assert judge(FUNCTIONS[name], CALLS, tier) == 0.0
+    assert judge(FUNCTIONS[name], CALLS, tier, seconds=0.5) == 0.0
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -100,11 +100,11 @@ def test_a_program_that_is_not_there_is_no_success(sandbox):
 
 
 def test_many_at_a_time_keep_their_order_and_run_together(sandbox):
-    jobs = [(Python(f"import time; time.sleep(0.3); print({n})"), b"", FAST) for n in range(6)]
+    jobs = [(Python(f"import time; time.sleep(1); print({n})"), b"", FAST) for n in range(6)]
     start = time.monotonic()
     outcomes = Sandbox(sandbox.tier, concurrency=6).run_all(jobs)
     assert [outcome.stdout for outcome in outcomes] == [b"%d\n" % n for n in range(6)]
-    assert time.monotonic() - start < 1.7  # one after the other they sleep for 1.8 s
+    assert time.monotonic() - start < 5.5  # one after the other they sleep for 6 s
 
 
 def test_a_program_ends_with_the_process_that_started_it(sandbox):
