@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 import tunesmith
 from tunesmith import ConfigError, Prompt, ResourceError, Reward, Rollout, Unpaired
@@ -25,6 +25,8 @@ class RewardModel(Reward):
     """Folder of a reward model or of an adapter with a score head, such as `tunesmith run rm` writes."""
     micro_tokens: int = Field(default=4096, ge=1)
     """Tokens in one forward pass."""
+    _shared: Any = PrivateAttr(default=None)
+    """Scorer and encoder, where the policy's base is that of the adapter."""
 
     @classmethod
     def claims(cls, word: str) -> Mapping[str, Any] | None:
@@ -35,9 +37,20 @@ class RewardModel(Reward):
                 return {"model": str(path)}
         return None
 
+    def attach(self, policy: Any) -> None:
+        """Take the policy's base where this is an adapter on the same one: no second model in memory."""
+        folder = Path(self.model)
+        if (folder / ADAPTER).is_file():
+            from tunesmith.models.adapters import AdapterScores, shares_base
+
+            if shares_base(policy, folder):
+                _check_head(folder, set(_stored(folder)))
+                self._shared = (AdapterScores(policy, folder), _encoder(self.model)[0])
+
     def warm(self) -> None:
         """Load the model. Raises `ResourceError` for one without a trained score head."""
-        _loaded(self.model)
+        if self._shared is None:
+            _loaded(self.model)
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         """Score every answer; the same whatever else is in the list."""
@@ -45,7 +58,7 @@ class RewardModel(Reward):
 
         from tunesmith.data.trees import Batch, best_fit
 
-        scorer, encoder = _loaded(self.model)
+        scorer, encoder = self._shared or _loaded(self.model)
         trees = [_tree(encoder, rollout) for rollout in rollouts]
         scores: list[float | None] = [None] * len(trees)
         with torch.no_grad():
@@ -80,9 +93,6 @@ def _said(rollout: Rollout, text: str) -> Any:
 @lru_cache(maxsize=2)
 def _loaded(folder: str) -> tuple[Any, Any]:
     """Scorer and encoder of a folder. Raises `ResourceError` for a model without a trained score head."""
-    from transformers import AutoTokenizer
-
-    from tunesmith.data.encoding import Encoder
     from tunesmith.models.loading import quiet_transformers
     from tunesmith.scoring.probe import choose
     from tunesmith.scoring.scores import ScoreScorer
@@ -92,15 +102,44 @@ def _loaded(folder: str) -> tuple[Any, Any]:
     quiet_transformers()
     model, missing = _adapted(Path(folder)) if (Path(folder) / ADAPTER).is_file() else _whole(folder)
     if missing:
-        raise ResourceError(
-            f"{folder} is no reward model: its weights lack {', '.join(sorted(missing))}",
-            why="a head of random numbers would score at random",
-            fix="train one with `tunesmith run rm`",
-        )
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    scorer = ScoreScorer(model.eval().requires_grad_(False), pad_id=tokenizer.pad_token_id)
+        raise _lacking(folder, missing)
+    encoder, pad_id = _encoder(folder)
+    scorer = ScoreScorer(model.eval().requires_grad_(False), pad_id=pad_id)
     choose(scorer)
-    return scorer, Encoder(tokenizer)
+    return scorer, encoder
+
+
+def _lacking(folder: object, missing: Collection[str]) -> ResourceError:
+    return ResourceError(
+        f"{folder} is no reward model: its weights lack {', '.join(sorted(missing))}",
+        why="a head of random numbers would score at random",
+        fix="train one with `tunesmith run rm`",
+    )
+
+
+def _check_head(folder: Path, stored: Collection[str]) -> None:
+    """Raises `ResourceError` where an adapter has no score head."""
+    if "score.weight" not in stored:
+        raise _lacking(folder, ["score.weight"])
+
+
+def _encoder(folder: str) -> tuple[Any, int]:
+    """The encoder of a folder, and the token that pads."""
+    from transformers import AutoTokenizer
+
+    from tunesmith.data.encoding import Encoder
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    encoder = Encoder(tokenizer)
+    return encoder, tokenizer.pad_token_id if tokenizer.pad_token_id is not None else encoder.eos_id
+
+
+def _stored(folder: Path) -> list[str]:
+    """Names of the weights of an adapter, as the model itself names them."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", "pt") as stored:
+        return [name.removeprefix("base_model.model.") for name in stored.keys()]  # noqa: SIM118, it is no mapping
 
 
 def _whole(folder: str) -> tuple[Any, set[str]]:
@@ -116,7 +155,6 @@ def _whole(folder: str) -> tuple[Any, set[str]]:
 def _adapted(folder: Path) -> tuple[Any, set[str]]:
     """The base with the adapter merged into it, and the weights that neither of the two has."""
     from peft import PeftModel
-    from safetensors import safe_open
 
     base = str(json.loads((folder / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"])
     try:
@@ -127,8 +165,7 @@ def _adapted(folder: Path) -> tuple[Any, set[str]]:
             where=str(folder / ADAPTER),
             fix="run from the folder that the path starts from, or put it right in base_model_name_or_path",
         ) from None
-    with safe_open(folder / "adapter_model.safetensors", "pt") as stored:
-        own = {name.removeprefix("base_model.model.") for name in stored.keys()}  # noqa: SIM118, it is no mapping
+    own = set(_stored(folder))
     if missing - own:
         return model, missing - own
     return PeftModel.from_pretrained(model, str(folder)).merge_and_unload(), set()

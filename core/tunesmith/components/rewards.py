@@ -5,11 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tunesmith.components.base import Component, named, written_as
+
+if TYPE_CHECKING:
+    from tunesmith.scoring.scorer import Scorer
 
 State = Literal["score", "abstained", "timeout", "error", "infrastructure"]
 """What became of judging one completion: a score; the reward cannot judge it; it took too long; the reward raised or
@@ -101,6 +104,13 @@ class Reward(Component):
 
     def warm(self) -> None:
         """Load what judging needs; called once in every worker, and not part of any time limit."""
+
+    def attach(self, policy: Scorer) -> None:
+        """The policy that is trained, before any judging: a reward in this process may compute on its frozen base.
+
+        Only called where ``isolated`` is False. The policy must be left as it was: its active adapter, what of it
+        trains, its mode.
+        """
 
     def samples(self) -> Iterable[Mapping[str, Any]]:
         """A few rows to check the reward with: ``prompt``, the columns it needs, and a ``completion`` that is best."""

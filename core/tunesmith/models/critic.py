@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tunesmith.data.trees import Batch
+from tunesmith.models.adapters import active_adapter, unchanged
 from tunesmith.models.saving import check_finite, save_model
 from tunesmith.scoring.scorer import Scorer
 from tunesmith.scoring.scores import ScoreScorer
@@ -56,45 +55,31 @@ class AdapterCritic(Critic):
     def __init__(self, policy: Scorer, saved: Path | None = None) -> None:
         self.scorer, self.policy = None, policy
         module: Any = policy.module
-        if saved is not None:
-            module.load_adapter(str(saved / ADAPTER), ADAPTER, is_trainable=True)
-        else:
-            module.add_adapter(ADAPTER, module.peft_config[module.active_adapter])
+        with unchanged(module):
+            if saved is not None:
+                module.load_adapter(str(saved / ADAPTER), ADAPTER, is_trainable=True)
+            else:
+                module.add_adapter(ADAPTER, module.peft_config[module.active_adapter])
+        for parameter in self._own():
+            parameter.requires_grad_(True)
         self.head = nn.Linear(_width(policy), 1, bias=False, device=policy.device)
         with torch.no_grad():
             self.head.weight.zero_()
             if saved is not None:
                 self.head.weight.copy_(load_file(saved / HEAD_FILE)["weight"])
-        self._train_both()
 
-    def _train_both(self) -> None:
-        """peft freezes the adapters that are not active; gradients of both are wanted."""
-        for name, parameter in self.policy.module.named_parameters():
-            if ".lora_" in name or ".modules_to_save." in name:
-                parameter.requires_grad_(True)
-
-    @contextlib.contextmanager
-    def _active(self) -> Iterator[None]:
-        module: Any = self.policy.module
-        before = module.active_adapter
-        module.set_adapter(ADAPTER)
-        self._train_both()
-        try:
-            yield
-        finally:
-            module.set_adapter(before)
-            self._train_both()
+    def _own(self) -> list[nn.Parameter]:
+        return [p for name, p in self.policy.module.named_parameters() if f".{ADAPTER}." in name]
 
     def values(self, batch: Batch) -> Tensor:
         """``[S]`` fp32, from the policy's base with the critic's adapter."""
-        with self._active():
+        with active_adapter(self.policy.module, ADAPTER):
             hidden = self.policy.scored_states(batch)
         return nn.functional.linear(hidden.float(), self.head.weight).squeeze(-1)
 
     def parameters(self) -> list[nn.Parameter]:
         """The adapter and the head."""
-        own = [p for name, p in self.policy.module.named_parameters() if f".{ADAPTER}." in name]
-        return [*own, *self.head.parameters()]
+        return [*self._own(), *self.head.parameters()]
 
     def save(self, folder: Path, tokenizer: Any) -> None:
         """Write the adapter and the head."""

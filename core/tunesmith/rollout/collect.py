@@ -37,6 +37,9 @@ def open_services(method: OnlineMethod, ctx: Context) -> None:
     stop_ids = Encoder(ctx.tokenizer).stop_ids
     session = method.generator.open(ctx.models.policy, ctx.tokenizer, stop_ids)
     ctx.closing.callback(session.close)
+    for reward in method.rewards:
+        if not reward.isolated:
+            reward.attach(ctx.models.policy)
     panel = Panel(method.rewards, max_infrastructure=method.max_reward_failures)
     ctx.closing.callback(panel.close)
     ctx.services |= {GENERATOR: session, PANEL: panel}

@@ -22,6 +22,12 @@ from tunesmith.scoring.scorer import Scorer
 class ScoreScorer(Scorer):
     """Scores of branches: the score head on the hidden state of each branch's last token, in fp32."""
 
+    @property
+    def score_weight(self) -> Tensor:
+        """``[1, H]``, of the score head."""
+        weight: Tensor = self.language_model.score.weight
+        return weight
+
     def scores(self, batch: Batch) -> Tensor:
         """``[R]`` fp32, with gradient where gradients are enabled."""
         if self.path == "stock":
@@ -42,8 +48,7 @@ class ScoreScorer(Scorer):
                 )
                 last = padded.attention_mask.sum(1) - 1
                 states = rows[torch.arange(len(rows), device=self.device), last]
-        head = self.language_model.score
-        return torch.nn.functional.linear(states.float(), head.weight.float()).squeeze(-1)
+        return torch.nn.functional.linear(states.float(), self.score_weight.float()).squeeze(-1)
 
     def token_values(self, batch: Batch) -> Tensor:
         """``[S]`` fp32: the score head on the hidden states that predict the scored tokens."""
@@ -61,8 +66,7 @@ class ScoreScorer(Scorer):
                     position_ids=padded.position_ids,
                 )
                 states = rows.flatten(0, 1).index_select(0, padded.source_S)
-        head = self.language_model.score
-        return torch.nn.functional.linear(states.float(), head.weight.float()).squeeze(-1)
+        return torch.nn.functional.linear(states.float(), self.score_weight.float()).squeeze(-1)
 
     def stock_scores(self, batch: Batch) -> Tensor:
         """The same from the model's own forward, one branch at a time: what the other ways are held against."""

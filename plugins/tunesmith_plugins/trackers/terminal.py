@@ -69,7 +69,7 @@ class LiveSession:
         self._run, self._clock = run, clock
         self._console = console or Console(stderr=True, force_terminal=True, highlight=False)
         self._pace = text.Pace(run.total_steps)
-        self._spark = text.Sparkline()
+        self._spark, self._curve = text.Sparkline(), "loss"
         self._step, self._left = run.first_step, None
         self._latest: dict[str, float] = {}
         self._evaluation: tuple[int, dict[str, float]] | None = None
@@ -87,7 +87,10 @@ class LiveSession:
         if training:
             self._step, self._latest = step, {**self._details(), **metrics}
             self._left = self._pace.left(step, now, metrics.get("step_s"))
-            self._spark.add(metrics["loss"])
+            if text.REWARD in metrics and self._curve != text.REWARD:
+                self._spark, self._curve = text.Sparkline(), text.REWARD
+            if self._curve in metrics:
+                self._spark.add(metrics[self._curve])
         else:
             self._evaluation = (step, dict(metrics))
         lasting = not training or not text.all_finite(metrics)
@@ -138,19 +141,19 @@ class LiveSession:
     def _loss(self) -> Text:
         from rich.text import Text
 
-        if "loss" not in self._latest:
+        if self._curve not in self._latest:
             return Text("waiting for the first step", style="dim")
-        loss = self._latest["loss"]
+        value = self._latest[self._curve]
         unicode = self._console.encoding.lower().startswith("utf")
         spark = self._spark.text(text.BLOCKS if unicode else text.ASCII_BLOCKS)
-        style = "bold" if math.isfinite(loss) else "bold red"
-        return Text.assemble("loss ", (text.number(loss), style), "  ", (spark, "cyan"), no_wrap=True)
+        style = "bold" if math.isfinite(value) else "bold red"
+        return Text.assemble(f"{self._curve} ", (text.number(value), style), "  ", (spark, "cyan"), no_wrap=True)
 
     def _numbers(self) -> Text:
         from rich.text import Text
 
         counters = {"num_tokens": ("tokens", text.short), "epoch": ("epoch", text.digits)}
-        shown = {key: show for key, show in {**text.SHOWN, **counters}.items() if key != "loss"}
+        shown = {key: show for key, show in {**text.SHOWN, **counters}.items() if key != self._curve}
         parts = [f"{label} {show(self._latest[key])}" for key, (label, show) in shown.items() if key in self._latest]
         return Text("  ".join(parts))
 
