@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunesmith.sandbox import attacks
+from tunesmith.sandbox import Python, Sandbox, attacks, landlock
 from tunesmith.sandbox.attacks import table
 
 ALL = attacks.attacks()
@@ -49,3 +49,25 @@ def test_what_is_reached_outside_is_seen():
     with attacks.Prey() as prey:
         prey.file.write_text("other")
         assert prey.reached() == "a file of ours was changed"
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_older_kernels_hold_too(version, prey, monkeypatch):
+    """Landlock before its sixth version leaves signals alone; the filter then forbids them."""
+    if landlock.version() < version:
+        pytest.skip(f"the kernel has Landlock {landlock.version()}")
+    monkeypatch.setattr(landlock, "version", lambda: version)
+    names = (
+        "end the process",
+        "end every process",
+        "have the kernel signal",
+        "connect to an abstract",
+        "write to the host",
+    )
+    chosen = [attack for attack in ALL if attack.name.startswith(names)]
+    assert len(chosen) == len(names)
+    for attack in chosen:
+        found = attacks.attempt(attack, Sandbox("landlock"), prey)
+        assert found.result == "stopped", found
+    killed = Sandbox("landlock").run(Python("import os\nos.kill(os.getppid(), 0)"))
+    assert "PermissionError" in killed.why
