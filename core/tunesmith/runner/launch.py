@@ -185,14 +185,7 @@ def _log_file(output: Path, main: bool) -> Iterator[None]:
 def _train(run: Run, registry: Registry, processes: Processes, output: Path, resume: bool) -> Path:
     quiet_transformers()
     settings, method = run.settings, run.method
-    if settings.batch_size < processes.count:
-        raise ConfigError(f"batch_size {settings.batch_size} is less than the {processes.count} processes")
-    check_exists(settings.model, "model")
-    kind_of(method, settings)  # raises before anything is loaded
-    if "value" in method.active_roles():
-        critic_kind(method, settings)
-    if idle := settings.without_effect():
-        log.warning("%s: no effect without an adapter (--adapter lora)", ", ".join(idle))
+    _check(run, processes)
     last = checkpoint.newest(output / CHECKPOINTS) if resume else None
     if resume and last is None:
         log.warning("no whole checkpoint in %s; the run starts from its first step", output / CHECKPOINTS)
@@ -201,10 +194,7 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
         data = load_data(run, registry, tokenizer, output=output if processes.main else None)
     sampler = _sampler(run, data)
     device, dtype = processes.device, pick_dtype(settings, processes.device)
-    module = load_model(settings, method, tokenizer, device, dtype, last)
-    family = ScoreScorer if method.head == "score" else Scorer
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    policy = family(module, pad_id=pad_id, autocast=dtype == torch.bfloat16)
+    policy = _policy(run, tokenizer, device, dtype, last)
     context = Context(
         Models(policy),
         tokenizer,
@@ -217,7 +207,6 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
         resumed=last is not None,
         sum_tensors=processes.sum_tensors,
     )
-    policy.micro_tokens = settings.micro_tokens
     policy.module = method.prepare(policy.module, context)
     choose(policy)
     processes.same(policy.module)
@@ -240,6 +229,29 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
         with _tracking(trainer), _counting_streams(data, processes, output):
             trainer.fit(stop)
             return trainer.finish()
+
+
+def _check(run: Run, processes: Processes) -> None:
+    """Refuse what cannot work before anything is loaded."""
+    settings, method = run.settings, run.method
+    if settings.batch_size < processes.count:
+        raise ConfigError(f"batch_size {settings.batch_size} is less than the {processes.count} processes")
+    check_exists(settings.model, "model")
+    kind_of(method, settings)
+    if "value" in method.active_roles():
+        critic_kind(method, settings)
+    if idle := settings.without_effect():
+        log.warning("%s: no effect without an adapter (--adapter lora)", ", ".join(idle))
+
+
+def _policy(run: Run, tokenizer: Any, device: torch.device, dtype: torch.dtype, last: Path | None) -> Scorer:
+    """The model that is trained, from the checkpoint where the run goes on."""
+    module = load_model(run.settings, run.method, tokenizer, device, dtype, last)
+    family = ScoreScorer if run.method.head == "score" else Scorer
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    policy = family(module, pad_id=pad_id, autocast=dtype == torch.bfloat16)
+    policy.micro_tokens = run.settings.micro_tokens
+    return policy
 
 
 @contextlib.contextmanager
