@@ -72,7 +72,8 @@ class _Run:
         if place is not None and isinstance(program, Command):
             place.fill(program.files, start.uid)
         self.place = place if isinstance(program, Command) and program.collect else None
-        report, report_inside = _pipe(stack)
+        inside_end = stack.enter_context(contextlib.ExitStack())
+        report, report_inside = _pipe(stack, inside_end)
         binary = program.binary if isinstance(program, Command) else None
         held = None if binary is None else _memory(stack, binary)
         request = _request(program, limits, start, folder)
@@ -93,10 +94,14 @@ class _Run:
             start_new_session=True,
         )
         stack.callback(self._close)
-        os.close(report_inside)
+        inside_end.close()
         self.group = tier != "bubblewrap"
         self.watch = Watch(self.process.pid, limits.memory, folder, limits.scratch, start.watched)
         self.streams: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+        self._listen(report, stack)
+
+    def _listen(self, report: int, stack: contextlib.ExitStack) -> None:
+        """Have a say when there is something to read, or the process has ended."""
         self.selector = stack.enter_context(selectors.DefaultSelector())
         self.ended = os.pidfd_open(self.process.pid)
         stack.callback(os.close, self.ended)
@@ -298,10 +303,11 @@ def _fill(fd: int, content: bytes) -> None:
         done += os.pwrite(fd, content[done:], done)
 
 
-def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
-    """A pipe; the end that is read closes with the stack, the other is the caller's to close."""
+def _pipe(stack: contextlib.ExitStack, other: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe; the end that is read closes with the one stack, the end that is written to with the other."""
     read, write = os.pipe()
     stack.callback(os.close, read)
+    other.callback(os.close, write)
     return read, write
 
 
