@@ -21,6 +21,7 @@ COMMANDS = {
     "data": ("tunesmith.cli.data:data", "Look at data: which rows are wrong, which tokens are trained."),
     "score": ("tunesmith.cli.score:score", "Judge completions with rewards, without training."),
     "eval": ("tunesmith.cli.evaluate:evaluate", "How often models are right on the same prompts."),
+    "vocab": ("tunesmith.cli.vocab:vocab", "Look at a tokenizer on your text; expand a vocabulary."),
     "check": ("tunesmith.cli.check:check", "Check that a component keeps what its kind promises."),
     "plugins": ("tunesmith.cli.listing:plugins", "Every plugin, its package, and why it failed to load."),
     "schema": ("tunesmith.cli.schema:schema", "JSON schema of run files, for editors."),
