@@ -39,6 +39,7 @@ from tunesmith.components import (
     Verdict,
 )
 from tunesmith.converters import Conversion, Converter
+from tunesmith.embeddings_first import EmbeddingsFirstMethod
 from tunesmith.errors import (
     ConfigError,
     DataError,
@@ -109,6 +110,7 @@ __all__ = [
     "DataSpec",
     "Demonstration",
     "DivergedError",
+    "EmbeddingsFirstMethod",
     "Example",
     "Fault",
     "Generator",

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Method, ReplayMethod, Text, TokenLogps
+from tunesmith import AnyObjective, Card, EmbeddingsFirstMethod, Method, ReplayMethod, Text, TokenLogps
 
 
-class CPT(ReplayMethod):
+class CPT(EmbeddingsFirstMethod, ReplayMethod):
     """Continue pre-training on a domain with general text mixed in, and report what is forgotten."""
 
     name: ClassVar[str] = "cpt"

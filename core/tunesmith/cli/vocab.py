@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
 from tunesmith.cli.score import data_spec
+
+if TYPE_CHECKING:
+    from tunesmith.plugins import Registry
 
 FIGURES = (
     ("tokens_per_word", "tokens per word", "{:.2f}"),
@@ -129,10 +132,19 @@ def expand(model: str, data: str, general: str | None, as_json: bool, **options:
     if as_json:
         terminal.print_json({**report, "output": str(plan.output)})
     else:
-        click.echo("\n".join(_lines(report, plan.output)))
+        click.echo("\n".join([*_lines(report), *_next(registry, plan.output)]))
 
 
-def _lines(report: Mapping[str, Any], output: Path) -> list[str]:
+def _next(registry: Registry, output: Path) -> list[str]:
+    """How to train on the result."""
+    from tunesmith.embeddings_first import EmbeddingsFirstMethod
+
+    names = [cls.name for _, cls in registry.entries("method") if issubclass(cls, EmbeddingsFirstMethod)]
+    command = f"tunesmith run {names[0]} --model {output} --data ... --warm-embeddings 0.02" if names else ""
+    return [f"Train on it next: {command}"] if command else []
+
+
+def _lines(report: Mapping[str, Any]) -> list[str]:
     rows, tokens = report["rows"], report["tokenizer"]
     longest = sorted((piece["shown"] for piece in report["pieces"]), key=len, reverse=True)[:EXAMPLES]
     lines = [
@@ -149,7 +161,7 @@ def _lines(report: Mapping[str, Any], output: Path) -> list[str]:
     else:
         lines += ["", f"{general['changed_documents']:.1%} of the general texts are cut in another way now."]
         lines += [_growth(general["log_z_growth"], rows["why_no_bound"])]
-    return [*lines, f"Train on it next: tunesmith run cpt --model {output} --warm-embeddings 0.02 ..."]
+    return lines
 
 
 def _compared(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -198,6 +198,9 @@ class Method(Component):
     def forward(self, models: Models, batch: Batch) -> Any:
         """With gradient: score a part of the batch and return `supplies`."""
 
+    def before_update(self, ctx: Context) -> None:
+        """Called when the gradient of an update is complete, over all processes, before it is clipped."""
+
     def after_step(self, ctx: Context) -> Mapping[str, float]:
         """Adapt after an optimizer step; return metrics."""
         return {}

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from tunesmith.errors import DivergedError
+from tunesmith.models.expanded import mark_trained
+from tunesmith.scoring.scorer import base_of
 
 
 def check_finite(module: nn.Module) -> None:
@@ -24,6 +26,7 @@ def check_finite(module: nn.Module) -> None:
 def save_model(module: Any, tokenizer: Any, folder: Path) -> None:
     """Write weights in safetensors, config, tokenizer and chat template. Raises `DivergedError`, see `check_finite`."""
     check_finite(module)
+    mark_trained(base_of(module))
     several = len(getattr(module, "peft_config", ())) > 1
     module.save_pretrained(folder, **({"selected_adapters": [module.active_adapter]} if several else {}))
     tokenizer.save_pretrained(folder)

@@ -20,6 +20,7 @@ from tunesmith.data.loading import LoadedData, iter_examples, load_data
 from tunesmith.data.sampler import TRAIN, Sampler
 from tunesmith.data.trees import Tree
 from tunesmith.errors import FOLDER_NOTE, ConfigError, DataError, ResourceError, TunesmithError
+from tunesmith.models.expanded import refuse_adapter, untrained
 from tunesmith.models.loading import check_exists, load_model, pick_device, pick_dtype, quiet_transformers
 from tunesmith.models.roles import Models
 from tunesmith.plugins import Registry
@@ -208,6 +209,8 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
         sum_tensors=processes.sum_tensors,
     )
     policy.module = method.prepare(policy.module, context)
+    if processes.main and (frozen := untrained(policy.language_model)):
+        log.warning("%s new pieces of the vocabulary have rows that nothing trains in this run", f"{frozen.count:,}")
     choose(policy)
     processes.same(policy.module)
     reference = make_reference(
@@ -237,6 +240,7 @@ def _check(run: Run, processes: Processes) -> None:
     if settings.batch_size < processes.count:
         raise ConfigError(f"batch_size {settings.batch_size} is less than the {processes.count} processes")
     check_exists(settings.model, "model")
+    refuse_adapter(settings)
     kind_of(method, settings)
     if "value" in method.active_roles():
         critic_kind(method, settings)

@@ -263,6 +263,7 @@ class Trainer:
             return
         detailed = (self.context.step + 1) % self.settings.log_every == 0
         sums = self.stepper.gradient(mine, count, stop, detailed)
+        self.method.before_update(self.context)
         updates = self.method.updates_per_step
         rate = self._rate(self.context.step * updates + self.update)
         loss, norm = float(sums.total) / count, self._clip()

@@ -229,7 +229,8 @@ class Stepper:
 
 def _gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
     for parameter in parameters:
-        if parameter.grad is None:  # a process whose share does not reach it must still take part in the sum
+        if parameter.grad is None and parameter.requires_grad:
+            # a process whose share does not reach it must still take part in the sum
             parameter.grad = torch.zeros_like(parameter)
     return [p.grad for p in parameters if p.grad is not None]
 
