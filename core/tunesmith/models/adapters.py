@@ -86,7 +86,7 @@ class AdapterScores(ScoreScorer):
         taken = module.peft_config
         self.name = next(name for i in itertools.count(1) if (name := f"reward_{i}") not in taken)
         tensors = load_file(folder / WEIGHTS)
-        self._score = tensors.pop(f"{PREFIX}{HEAD}").to(policy.device)
+        self._score: Tensor = tensors.pop(f"{PREFIX}{HEAD}").to(policy.device)
         with unchanged(module):
             _add(module, self.name, folder, tensors)
         for name, parameter in module.named_parameters():
