@@ -73,14 +73,27 @@ LORA = {"adapter": "lora", "learning_rate": 1e-5}
 COMPARISONS = {
     "grpo": Comparison(4, 8, {}, "GRPO", **GROUPED),
     "rloo": Comparison(4, 8, {"kl_coef": 0.05}, "RLOO", **GROUPED),
-    "ppo": Comparison(32, 1, {}, ours={"separate models": {}, "lora, one base": LORA}),
+    "ppo": Comparison(
+        32,
+        1,
+        {},
+        ours={
+            "separate models": {},
+            "separate models, micro_tokens 1024": {"micro_tokens": 1024},
+            "lora, one base": LORA,
+            "lora, one base, micro_tokens 1024": {**LORA, "micro_tokens": 1024},
+        },
+    ),
     "iterative-dpo": Comparison(
         16,
         2,
         {},
         "OnlineDPO",
         ours={"tunesmith": {"reference": "copy"}, "lora, one base": LORA},
-        theirs={"trl": {"per_device_train_batch_size": 16}},
+        theirs={
+            "trl": {"per_device_train_batch_size": 16},
+            "trl-4": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4},
+        },
     ),
 }
 BETA = {"grpo": 0.0, "rloo": 0.05, "iterative-dpo": 0.1}
