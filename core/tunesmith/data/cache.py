@@ -31,7 +31,9 @@ def cache_folder() -> Path:
     return (Path(root).expanduser() if root else Path.home() / ".cache" / "tunesmith") / "tokens"
 
 
-def cache_key(source: DataSource, format: DataFormat, run: Run, registry: Registry, encoder: Encoder) -> str | None:
+def cache_key(
+    source: DataSource, format: DataFormat, run: Run, registry: Registry, encoder: Encoder, overlong: str
+) -> str | None:
     """The name under which the tokens of a source are kept, or ``None`` when its content cannot be known.
 
     It covers the rows, their format, the tokenizer with its chat template, the settings that decide what becomes of a
@@ -54,7 +56,7 @@ def cache_key(source: DataSource, format: DataFormat, run: Run, registry: Regist
         "consumes": f"{consumes.__module__}.{consumes.__qualname__}",
         "check": _check(method, registry),
         "max_length": run.settings.max_length,
-        "overlong": run.settings.overlong,
+        "overlong": overlong,
         "code": _own_code(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -22,7 +22,7 @@ from tunesmith.data.corpus import EVAL, TRAIN, Corpus, DataSource, StreamCorpus,
 from tunesmith.data.detect import SAMPLE, Taker, Verdict, choose_format
 from tunesmith.data.encoding import Encoder
 from tunesmith.data.report import DataReport, Problems, RejectLog, SourceReport, printable
-from tunesmith.data.rows import Intake, content_key
+from tunesmith.data.rows import Intake, Overlong, content_key
 from tunesmith.data.store import Ints, Store, StoreWriter, concatenate, open_store
 from tunesmith.errors import ConfigError, DataError
 
@@ -141,15 +141,20 @@ class _Loader:
             encoder=self.encoder,
             method=self.run.method if source.group == EVAL or not source.measured else None,
             max_length=self.settings.max_length,
-            overlong=self.settings.overlong,
+            overlong=self._overlong(source),
         )
+
+    def _overlong(self, source: DataSource) -> Overlong:
+        """Rows of another kind than those trained on need not be splittable; where they only measure, long ones go."""
+        other = source.measured and self.run.method.takes(source.group) is not self.run.method.consumes
+        return "drop" if other and self.settings.overlong == "split" else self.settings.overlong
 
     def _read(self, source: DataSource) -> _Loaded:
         rows = source.rows()
         sample = list(islice(rows, SAMPLE))
         verdict = choose_format(source.spec, sample, self.registry, taker_of(self.run.method, source.group))
         report = SourceReport(source.label, source.group, verdict.format.name, verdict.why)
-        key = cache_key(source, verdict.format, self.run, self.registry, self.encoder)
+        key = cache_key(source, verdict.format, self.run, self.registry, self.encoder, self._overlong(source))
         folder = cache_folder() / key if key else None
         found = self._cached(folder, source, report) if folder else None
         if found is None:
