@@ -268,3 +268,23 @@ def test_rounds_without_pairs_stay_on_record_and_earlier_ones_are_trained_on(rl)
         assert lines[1]["loss"] == 0
         assert buffered[1]["loss"] > 0
         assert torch.isfinite(torch.tensor([once, twice])).all()
+
+
+def test_one_round_on_given_pairs_is_dpo(train, rl, tiny_model, weights, tmp_path):
+    """The same pairs, once sampled and judged, once read from a file."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    good, bad = " is a fine number", " is none at all"
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] for text in (bad, good)]
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"number {i} of them", "chosen": good, "rejected": bad} for i in range(8)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    common = {"batch_size": 8, "max_steps": 1, "learning_rate": 1e-3, "schedule": "constant", "eps": 1e-3}
+    offline = weights(train("dpo", "offline", data=str(path), **common) / "model")
+    told = Told(answers=tuple(map(tuple, ids)), stops=("eos",))
+    settings = {"values": (0.0, 1.0), "group_size": 2, "minibatches": 1, "max_new_tokens": 20}
+    rl("iterative-dpo", "online", generator=told, **settings, **common)
+    online, before = weights(tmp_path / "online" / "model"), weights(tiny_model)
+    assert max((online[name] - before[name]).abs().max().item() for name in before) > 1e-5
+    assert max((online[name] - offline[name]).abs().max().item() for name in offline) < 1e-7
