@@ -83,7 +83,11 @@ def grow(
     if rows != before:
         model.resize_token_embeddings(rows, mean_resizing=False)
     if _matrices(model) != (rows, tied):
-        raise ConfigError(f"a {type(model).__name__} cannot be given more rows", why="its head and embeddings differ")
+        raise ConfigError(
+            f"the {type(model).__name__} cannot be given more rows",
+            why="its head and embeddings would not stay as they are to each other, tied or not",
+            fix="see tie_word_embeddings in its config.json: it must say what the weights are",
+        )
     weights = _weights(start, made_of, counts or {}, first)
     generator = torch.Generator().manual_seed(start.seed)
     several = torch.tensor([len(ids) > 1 for ids in made_of])

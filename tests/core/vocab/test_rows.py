@@ -249,6 +249,15 @@ def test_a_model_without_a_plain_head_is_refused():
         grow(model, FIRST, PIECES, Start())
 
 
+def test_a_config_that_says_tied_of_weights_that_are_not_is_refused():
+    """Resizing would tie them, and the head would be lost."""
+    model = tiny(False)
+    model.config.tie_word_embeddings = True
+    with pytest.raises(ConfigError, match="cannot be given more rows") as error:
+        grow(model, FIRST, PIECES, Start())
+    assert "tie_word_embeddings" in str(error.value.fix)
+
+
 # ------------------------------------------------------------------------------------------------ what the config says
 def test_the_config_says_which_rows_are_new_until_they_are_trained():
     model = tiny(False)
