@@ -102,8 +102,9 @@ def _help(facts: Mapping[str, Any]) -> str:
 def setting_options(cls: type[Method]) -> list[click.Option]:
     """A flag for every setting of a method and of its run, but for the plugins: those have flags of their own."""
     options: list[click.Option] = []
-    for name, info in cls.model_fields.items():
-        options += _options(setting(cls, name), field_type(info.annotation), "own", taken=cls.model_fields)
+    for name in own_settings(cls):
+        kind = field_type(cls.model_fields[name].annotation)
+        options += _options(setting(cls, name), kind, "own", taken=cls.model_fields)
     for name, info in RunSettings.model_fields.items():
         extra = info.json_schema_extra
         section = extra.get("section") if isinstance(extra, dict) else None
@@ -112,6 +113,13 @@ def setting_options(cls: type[Method]) -> list[click.Option]:
             group = "common" if section == "common" else "other"
             options += _options(recommended(cls, name), kind, group, taken=cls.model_fields)
     return options
+
+
+def own_settings(cls: type[Method]) -> list[str]:
+    """The settings of a method: required ones first, then its own before those of the classes that it builds on."""
+    declared = [vars(base).get("__annotations__", {}) for base in cls.__mro__]
+    place = {name: next(i for i, own in enumerate(declared) if name in own) for name in cls.model_fields}
+    return sorted(cls.model_fields, key=lambda name: (not cls.model_fields[name].is_required(), place[name]))
 
 
 def _options(facts: Mapping[str, Any], kind: FieldType, group: str, taken: Iterable[str]) -> list[click.Option]:
