@@ -24,6 +24,7 @@ from tunesmith import (
 )
 
 if TYPE_CHECKING:
+    import click
     from torch import nn
 
     from tunesmith.data.trees import Tree
@@ -169,3 +170,11 @@ class ADEPT(ReplayMethod):
 def tunesmith_register_methods() -> list[type[Method]]:
     """Register the method."""
     return [ADEPT]
+
+
+@tunesmith.hookimpl
+def tunesmith_register_commands(cli: click.Group) -> None:
+    """Add the command that draws a run."""
+    from .picture import picture
+
+    cli.add_command(picture)
