@@ -275,9 +275,9 @@ def _validate(
 def check_objective(registry: Registry, method: Method) -> None:
     """Raises `ConfigError` when the objective reads something else than the method supplies."""
     objective = method.objective
-    if issubclass(method.supplies, objective.inputs):
+    if method.fits(type(objective)):
         return
-    fits = [cls.name for _, cls in registry.entries("objective") if issubclass(method.supplies, cast(Any, cls).inputs)]
+    fits = [cls.name for _, cls in registry.entries("objective") if method.fits(cast(Any, cls))]
     raise ConfigError(
         f"the objective {objective.name!r} does not fit the method {method.name!r}",
         why=f"it reads {objective.inputs.__name__}, and {method.name} supplies {method.supplies.__name__}",

@@ -139,7 +139,8 @@ class OnlineMethod(Method, Sampling, HasReference):
         assert isinstance(example, Prompt)
         from tunesmith.data.prompts import lacking_column
 
-        return lacking_column(self.rewards, example)
+        rewards = self.__dict__.get("rewards", ())  # rows can be looked at before it is known what judges
+        return lacking_column(rewards, example)
 
     # ------------------------------------------------------------------------------------------ a run
     def opened(self, ctx: Context) -> None:

@@ -324,3 +324,29 @@ def test_a_rule_over_several_settings_of_a_method_does_not_matter_to_rows(data, 
     args = ["--method", "toy-reader", "--plugin", str(strict), "--no-plugin", "tunesmith"]
     assert main(["data", "check", write({"text": "one"}), *args]) == 0, capsys.readouterr().err
     assert "no problems" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------ prompts
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"number {i}", "answer": i}) + "\n" for i in range(4)))
+    return path
+
+
+def test_prompts_are_checked_without_rewards_and_with_them(cli, tiny_model, prompts):
+    found = cli("data", "check", prompts, "--method", "grpo", "--model", tiny_model)
+    assert found.code == 0, found.err
+    assert "trained" not in found.out
+    assert "no problems" in found.out
+    lacking = cli("data", "check", prompts, "--method", "grpo", "--model", tiny_model, "--set", "rewards=countdown")
+    assert lacking.code == 3
+    assert "countdown reads the column" in lacking.out
+
+
+def test_a_prompt_is_shown_as_one(cli, tiny_model, prompts):
+    found = cli("data", "show", prompts, "--method", "grpo", "--model", tiny_model, "--rows", "1")
+    assert found.code == 0, found.err
+    assert "a prompt of" in found.out
+    assert "| number 0" in found.out
+    assert "trained" not in found.out

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 import tunesmith
-from tunesmith import AnyObjective, Card, CriticLogps, HasCritic, Method, OnlineMethod, ParamGroup, Role
+from tunesmith import AnyObjective, Card, CriticLogps, HasCritic, Method, Objective, OnlineMethod, ParamGroup, Role
 
 if TYPE_CHECKING:
     from tunesmith.data.trees import Batch, Tree
@@ -65,6 +65,11 @@ class PPO(OnlineMethod, HasCritic):
                 "ppo, or the method that goes without a critic"
             )
         return self
+
+    @classmethod
+    def fits(cls, objective: type[Objective]) -> bool:
+        """Only one that trains the critic."""
+        return issubclass(objective.inputs, CriticLogps) and super().fits(objective)
 
     def param_groups(self, models: Models) -> list[ParamGroup]:
         """The policy's groups, and the critic's at a rate of their own."""

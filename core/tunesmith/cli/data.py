@@ -11,7 +11,8 @@ import click
 
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
-from tunesmith.cli.convert import convert, renaming
+from tunesmith.cli.convert import convert
+from tunesmith.cli.sources import said_of
 from tunesmith.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _prepared(
     for key in ("tokenizer", "chat_template", "max_length"):
         if options[key] is not None:
             rest[key] = options[key]
-    sources = [{"source": word, "format": options["format"], "map": renaming(options["columns"])} for word in words]
+    sources = [said_of(word, options["columns"], options["format"]) for word in words]
     try:
         settings = RunSettings.model_validate(
             {**rest, "model": options["model"] or "-", "data": sources}, context=context
@@ -161,9 +162,10 @@ def _prepared(
     try:
         return settings, cls.model_validate(own, context=context)
     except ValidationError as error:
-        if any(item["loc"] for item in error.errors()):
+        if any(item["loc"] and item["type"] != "missing" for item in error.errors()):
             raise explain(error, cls, f"method {name}") from None
-    return settings, cls.model_construct(**own)  # a rule over several settings: rows do not depend on it
+    # what is not given, or a rule over several settings: rows do not depend on it
+    return settings, cls.model_construct(**own)
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -216,7 +218,9 @@ def _report(one: Audit, limit: int | None) -> list[str]:
     rows.append(("rows", "   ".join(counts)))
     sizes = one.quantiles()
     if sizes:
-        total = f"   total {one.total:,}" + (f"   trained {one.trained:,}" if one.unit == "tokens" else "")
+        total = f"   total {one.total:,}" + (
+            f"   trained {one.trained:,}" if one.unit == "tokens" and one.trained else ""
+        )
         rows.append((one.unit, "   ".join(f"{name} {size:,}" for name, size in sizes.items()) + total))
     known = list(one.balance.lines())
     faults = [label for label, _, fault in known if fault]
@@ -282,7 +286,7 @@ def _text(tree: Tree, encoder: Encoder, known: Facts, settings: RunSettings) -> 
     room, lines = MOST_TOKENS, []
     trunk, *branches = parts(tree)
     several = len(branches) > 1
-    pieces = [("", trunk if several else [*trunk, *branches[0]])]
+    pieces = [("", trunk if several else [*trunk, *(token for branch in branches for token in branch)])]
     if several:
         total = len(branches)
         heads = [f"  answer {i} of {total}, value {branch.value:g}" for i, branch in enumerate(tree.branches, start=1)]
@@ -304,7 +308,7 @@ def _encoded(outcome: Outcome, encoder: Encoder) -> Tree | str:
 
 
 def _refusal(outcome: Outcome, tree: Tree, known: Facts, method: Method | None, settings: RunSettings) -> str | None:
-    if not tree.num_scored:
+    if tree.branches and not tree.num_scored:
         return "no token of it is trained on"
     reason = method.check(outcome.example, tree) if method and outcome.example else None
     if reason is None and known.limit is not None and settings.overlong == "error":
@@ -318,6 +322,8 @@ def _refusal(outcome: Outcome, tree: Tree, known: Facts, method: Method | None, 
 
 def _counts(known: Facts, overlong: str) -> str:
     cut = f", {_FATES[overlong]} {known.limit:,}" if known.limit is not None else ""
+    if known.prompt:
+        return f"a prompt of {known.tokens:,} tokens{cut}, {known.num_bos:,} BOS, {known.num_ends:,} EOS"
     ends = f"{known.num_ends:,} EOS ({known.ends_trained:,} trained)"
     return f"{known.tokens:,} tokens{cut}, {known.trained:,} trained, {known.num_bos:,} BOS, {ends}"
 

@@ -90,7 +90,7 @@ def describe(registry: Registry, cls: type[Component]) -> dict[str, Any]:
 def _method_facts(registry: Registry, cls: type[Method]) -> dict[str, Any]:
     card = cls.card
     formats = [other for _, other in registry.entries("format") if issubclass(cast(Any, other).produces, cls.consumes)]
-    fits = [other for _, other in registry.entries("objective") if issubclass(cls.supplies, cast(Any, other).inputs)]
+    fits = [other for _, other in registry.entries("objective") if cls.fits(cast(Any, other))]
     return {
         "paper": card.paper,
         "use_when": card.use_when,
@@ -133,7 +133,7 @@ def _other_facts(registry: Registry, cls: type[Component]) -> dict[str, Any]:
         facts["inputs"] = inputs.__name__
         unit = cast(Any, cls).unit
         facts["unit"] = unit if isinstance(unit, str) else None
-        facts["methods"] = [method.name for method in methods if issubclass(method.supplies, inputs)]
+        facts["methods"] = [method.name for method in methods if method.fits(cast(Any, cls))]
     return facts
 
 

@@ -93,6 +93,11 @@ class Method(Component):
 
     objective: AnyObjective
 
+    @classmethod
+    def fits(cls, objective: type[Objective]) -> bool:
+        """True for a loss that fits: one that reads what the method supplies."""
+        return issubclass(cls.supplies, objective.inputs)
+
     def active_roles(self) -> frozenset[Role]:
         """The roles that these settings need; by default all of `roles`."""
         return self.roles

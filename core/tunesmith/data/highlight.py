@@ -38,6 +38,7 @@ class Facts:
         num_ends: tokens that stop generation, and ``ends_trained`` how many of them are trained on.
         limit: the most tokens that ``length`` may be, where it is more.
         truncated: True when what is beyond the limit is cut off; the other counts are then of the rest.
+        prompt: True where nothing is to be trained on, because the answer is still to be sampled.
     """
 
     tokens: int
@@ -48,10 +49,13 @@ class Facts:
     ends_trained: int
     limit: int | None
     truncated: bool
+    prompt: bool = False
 
     def warnings(self) -> Iterator[str]:
         """What is likely to be wrong."""
-        if not self.trained:
+        if self.prompt:
+            pass
+        elif not self.trained:
             yield "nothing is trained on"
         elif not self.ends_trained:
             why = " (the end is cut off)" if self.truncated else ""
@@ -76,6 +80,7 @@ def facts(tree: Tree, encoder: Encoder, limit: int | None, *, truncates: bool) -
         ends_trained=sum(ends),
         limit=over,
         truncated=truncates and over is not None,
+        prompt=not tree.branches,
     )
 
 

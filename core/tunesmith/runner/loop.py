@@ -260,6 +260,7 @@ class Trainer:
         count, tokens, trained = self.processes.sum([mine.count(unit), mine.num_tokens, mine.count("token")])
         if not count:
             done.skipped += 1
+            done.rate = self._rate(self.context.step * self.method.updates_per_step + self.update)
             return
         detailed = (self.context.step + 1) % self.settings.log_every == 0
         sums = self.stepper.gradient(mine, count, stop, detailed)
