@@ -107,3 +107,21 @@ def test_the_share_can_follow_a_schedule(registry, tiny_model, texts):
     assert shares[0] == pytest.approx(0.15)
     assert shares[1] == pytest.approx(0.075, abs=0.01)
     assert shares[2] == pytest.approx(0.0, abs=0.015)
+
+
+def test_the_order_of_sources_changes_nothing_to_the_bit(train, texts, domain, weights):
+    sources = [{"path": domain, "weight": 3}, {"path": str(texts), "weight": 1, "label": "notes"}]
+    runs = [
+        train("cpt", name, data=order, replay=str(texts), replay_share=0.3, **settings())
+        for name, order in (("forwards", sources), ("backwards", sources[::-1]))
+    ]
+    one, other = (weights(run / "model") for run in runs)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_after_every_step_the_share_of_replay_is_within_one_sequence(train, texts, domain, metrics):
+    run = train("cpt", "run", data=domain, replay=str(texts), log_every=1, **settings(max_steps=20))
+    steps = [line for line in metrics(run) if "num_tokens" in line]
+    assert len(steps) == 20
+    for line in steps:
+        assert abs(line["mix/texts"] - 0.15) * line["num_tokens"] <= 32
