@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tunesmith import Completion, ConfigError, Conversation, DataError, Preference
-from tunesmith.cli.score import data_spec
+from tunesmith.cli.sources import data_spec
 from tunesmith.rollout.completions import candidates, rollouts_of, samples_file
 
 

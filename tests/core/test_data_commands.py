@@ -167,6 +167,14 @@ def test_check_renames_columns_and_takes_a_given_format(data, write):
     assert code == 0 and "toy-text (as given)" in out
 
 
+def test_a_source_can_be_written_out_with_its_settings(data, write):
+    path = write(*({"text": f"text {i}"} for i in range(5)))
+    code, out, err = data("check", f"{{path: {path}, limit: 2}}")
+    assert (code, err) == (0, "") and "rows        2 " in out
+    code, out, err = data("check", "{path: rows.jsonl")
+    assert code == 2 and "is not valid YAML" in err and "{name: SOURCE, setting: value}" in err
+
+
 def test_check_for_programs(data, write, model):
     path = write(chat("one", "two"), {"messages": None}, chat("one", "two"))
     code, out, _ = data("check", path, "--json", "--model", model)

@@ -99,7 +99,7 @@ def _settings(cls: type[Component] | None, overrides: Sequence[str]) -> dict[str
 
 
 def _reward(registry: Registry, reward: Component, options: Mapping[str, Any]) -> Iterator[Finding]:
-    from tunesmith.cli.score import data_spec
+    from tunesmith.cli.sources import data_spec
     from tunesmith.rollout.completions import candidates, samples_file
     from tunesmith.testing.rewards import findings
 

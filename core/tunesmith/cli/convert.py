@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,11 @@ import click
 from tunesmith.cli.common import load_registry, plugin_flags
 from tunesmith.cli.options import SettingOption, given
 from tunesmith.cli.show import setting
+from tunesmith.cli.sources import data_spec
 from tunesmith.errors import ConfigError, ResourceError
 from tunesmith.fieldtypes import field_type
 
 if TYPE_CHECKING:
-    from tunesmith.components import DataSpec
     from tunesmith.plugins import Registry
 
 STDOUT = "-"
@@ -68,7 +67,7 @@ def convert(word: str, to: str, out: str, on_bad_row: str, overwrite: bool, **op
     registry = load_registry()
     from tunesmith.data.convert import plan
 
-    spec = _spec(registry, word, options)
+    spec = data_spec(registry, word, options["columns"], options["format"], options["limit"])
     chosen = plan(spec, to, registry, given(click.get_current_context()))
     account = chosen.account()
     _write(chosen.rows(account, skip_bad=on_bad_row == "skip"), target)
@@ -76,31 +75,6 @@ def convert(word: str, to: str, out: str, on_bad_row: str, overwrite: bool, **op
 
 
 convert.params += plugin_flags()
-
-
-def renaming(texts: Sequence[str]) -> dict[str, str]:
-    """What ``--map NAME=YOURS`` says. Raises `ConfigError` for anything else."""
-    columns = {}
-    for text in texts:
-        ours, equals, theirs = text.partition("=")
-        if not equals or not ours.strip() or not theirs.strip():
-            raise ConfigError(f"--map {text!r}: write NAME=YOURS, the name that the format expects first")
-        columns[ours.strip()] = theirs.strip()
-    return columns
-
-
-def _spec(registry: Registry, word: str, options: Mapping[str, Any]) -> DataSpec:
-    from pydantic import ValidationError
-
-    from tunesmith.components import DataSpec
-    from tunesmith.config import build
-    from tunesmith.explain import explain
-
-    said = {"source": word, "format": options["format"], "limit": options["limit"], "map": renaming(options["columns"])}
-    try:
-        return DataSpec.model_validate(said, context={"build": partial(build, registry)})
-    except ValidationError as error:
-        raise explain(error, DataSpec, "data convert") from None
 
 
 # ---------------------------------------------------------------------------------------------- writing

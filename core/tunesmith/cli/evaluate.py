@@ -10,7 +10,8 @@ import click
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
 from tunesmith.cli.sandbox import unsandboxed_option
-from tunesmith.cli.score import data_spec, reward_of
+from tunesmith.cli.score import reward_of
+from tunesmith.cli.sources import data_spec
 from tunesmith.errors import ConfigError
 
 if TYPE_CHECKING:

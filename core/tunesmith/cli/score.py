@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,10 +12,11 @@ import click
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
 from tunesmith.cli.sandbox import unsandboxed_option
+from tunesmith.cli.sources import data_spec
 from tunesmith.errors import ConfigError, RewardError
 
 if TYPE_CHECKING:
-    from tunesmith.components import DataSpec, Reward
+    from tunesmith.components import Reward
     from tunesmith.plugins import Registry
     from tunesmith.rollout.completions import Candidate
     from tunesmith.rollout.summary import Agreement, Judged, Wins
@@ -81,22 +81,6 @@ def reward_of(registry: Registry, word: str) -> Reward:
     if written_out and not isinstance(spec, Mapping):
         raise ConfigError(f"{word!r} is not valid YAML", fix="write {name: REWARD, setting: value}, in quotes")
     return cast("Reward", build(registry, "reward", spec))
-
-
-def data_spec(registry: Registry, path: str, columns: Sequence[str], format: str | None = None) -> DataSpec:
-    """What ``--data``, ``--map`` and ``--format`` say."""
-    from pydantic import ValidationError
-
-    from tunesmith.cli.convert import renaming
-    from tunesmith.components import DataSpec
-    from tunesmith.config import build
-    from tunesmith.explain import explain
-
-    said = {"source": path, "format": format, "map": renaming(columns)}
-    try:
-        return DataSpec.model_validate(said, context={"build": partial(build, registry)})
-    except ValidationError as error:
-        raise explain(error, DataSpec, "--data") from None
 
 
 def _judge(rewards: Sequence[Reward], found: Sequence[Candidate], workers: int | None) -> list[Judged]:

@@ -10,7 +10,7 @@ import click
 
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
-from tunesmith.cli.score import data_spec
+from tunesmith.cli.sources import data_spec
 
 if TYPE_CHECKING:
     from tunesmith.plugins import Registry

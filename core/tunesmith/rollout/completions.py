@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.components import Rollout, Row
@@ -45,8 +45,8 @@ class Candidate:
 
 def samples_file(path: str) -> str:
     """The file with the samples of a run where the path is a run's folder; else the path as it is."""
-    inside = Path(path) / SAMPLES
-    return str(inside) if inside.is_file() else path
+    inside = os.path.join(path, SAMPLES)
+    return inside if os.path.isfile(inside) else path
 
 
 def candidates(spec: DataSpec, registry: Registry, limit: int | None = None) -> list[Candidate]:
