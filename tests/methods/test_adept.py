@@ -7,6 +7,7 @@ import signal
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tunesmith.config import Layers, resolve
 from tunesmith.errors import ConfigError, StoppedError
@@ -196,6 +197,8 @@ def test_frozen_tensors_have_no_state_and_no_gradient(adept, monkeypatch):
         run = adept(name, selection="manual", layers=[2, 3], copies=None, save_every=7, rates="uniform", **more)
         state = json.loads((run / "checkpoints" / "step-000007" / "trainer" / "state.json").read_text())
         assert len(state["lr_scales"]) == 18
+        moments = load_file(run / "checkpoints" / "step-000007" / "trainer" / "optimizer.safetensors")
+        assert {name.split("/")[0] for name in moments} == {str(i) for i in range(18)}
         with monkeypatch.context() as patched:
             patched.setattr(LlamaDecoderLayer, "forward", spy)
             seen.clear()

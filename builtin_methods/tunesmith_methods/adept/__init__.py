@@ -139,31 +139,31 @@ class ADEPT(ReplayMethod):
 
     def param_groups(self, models: Models) -> list[ParamGroup]:
         """One group for every tensor, for each has a rate of its own; matrices decay, vectors do not."""
-        from . import stages
+        from . import rates
 
-        found = stages.trainable(models.policy.module)
+        found = rates.trainable(models.policy.module)
         return [ParamGroup(name, [p], weight_decay=p.ndim >= 2) for name, p in found.items()]
 
     def started(self, ctx: Context, trees: Iterable[Tree]) -> None:
         """Set the rates that the run begins with."""
-        from . import stages
+        from . import rates
 
-        stages.apply(ctx)
+        rates.apply(ctx)
 
     def resumed(self, ctx: Context) -> None:
         """Write the record as it was at the checkpoint; the rates are restored by the runner."""
-        from . import stages
+        from . import rates
 
-        stages.write(ctx)
+        rates.write(ctx)
 
     def after_step(self, ctx: Context) -> Mapping[str, float]:
         """Measure importance again when it is time."""
-        from . import stages
+        from . import rates
 
         due = ctx.step % self.refresh_every == 0 and ctx.step < ctx.total
         if due and self.rates == "importance":
-            stages.refresh(self, ctx)
-        return {**super().after_step(ctx), **stages.metrics(ctx)}
+            rates.refresh(self, ctx)
+        return {**super().after_step(ctx), **rates.metrics(ctx)}
 
 
 @tunesmith.hookimpl

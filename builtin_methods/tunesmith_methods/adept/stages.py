@@ -1,4 +1,4 @@
-"""The two stages on a live run: which layers are copied, and how fast every tensor of the copies learns."""
+"""Before training: which layers are copied, and what each of their tensors means to general text."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from tunesmith import ConfigError
 from tunesmith.scoring.probe import scoring
 
-from . import record, selection, surgery
-from .importance import mean_multiplier, multipliers
-from .probe import Probe, layer_importance, unit_importance, units_of
+from . import selection, surgery
+from .probe import Probe, layer_importance, unit_importance
+from .rates import STATE, general_text, keep, trainable
 
 if TYPE_CHECKING:
     from tunesmith.runner.context import Context
@@ -21,14 +19,12 @@ if TYPE_CHECKING:
     from . import ADEPT
 
 log = logging.getLogger(__name__)
-STATE = "adept"
 SUPPORTED = (
     "decoder-only models whose layers add what their modules put out to their input, such as Llama, Qwen 2 and 3, "
     "Gemma 2 and 3, OLMo 2, Mistral, Mixtral, Qwen-MoE, gpt-oss, Phi, GPT-2 and GPT-NeoX"
 )
 
 
-# ---------------------------------------------------------------------------------------------- before training
 def prepare(method: ADEPT, model: Any, ctx: Context) -> None:
     """Deepen the model, or find the copies of a checkpoint again, and freeze everything else.
 
@@ -62,7 +58,7 @@ def _stack(model: Any) -> surgery.Stack:
 
 
 def _deepen(method: ADEPT, model: Any, ctx: Context, known: Mapping[str, Any]) -> dict[str, Any]:
-    stack, probe = _stack(model), _probe(method, ctx)
+    stack, probe = _stack(model), general_text(method, ctx)
     count, policy = len(stack.layers), ctx.models.policy
     state: dict[str, Any] = {"selection": method.selection, "layer_importance": None, "base_loss": None}
     _check_layers(method, count)
@@ -86,7 +82,7 @@ def _deepen(method: ADEPT, model: Any, ctx: Context, known: Mapping[str, Any]) -
     if found:
         moved = dict(zip(chosen, places, strict=True))
         renamed = {_moved(name, stack.path, moved): value for name, value in found.items()}
-        _keep(method, model, ctx, 0, renamed, losses)
+        keep(method, model, ctx, 0, renamed, losses)
     written = {"source_layers": chosen, "copy_indices": state["copies"]}
     if known.get("copy_indices"):
         written["earlier_copies"] = _shifted(known, count, chosen if method.expand else [])
@@ -99,11 +95,11 @@ def _go_on(method: ADEPT, model: Any, ctx: Context, known: Mapping[str, Any]) ->
     state = {"selection": "given", "layer_importance": None, "base_loss": None, "refreshes": []}
     ctx.state[STATE] = {**state, "chosen": known["source_layers"], "copies": known["copy_indices"]}
     log.info("copies   layers %s of the model are copies already and go on", _listed(known["copy_indices"]))
-    probe = _probe(method, ctx)
+    probe = general_text(method, ctx)
     if probe is not None and method.rates == "importance":
         with scoring(ctx.models.policy):
             found, losses = _measured(model, ctx, _stack(model).path, trained_places(known), probe)
-        _keep(method, model, ctx, 0, found, losses)
+        keep(method, model, ctx, 0, found, losses)
 
 
 def choose(method: ADEPT, count: int, importance: Sequence[float] | None) -> list[int]:
@@ -129,6 +125,13 @@ def _check_layers(method: ADEPT, count: int) -> None:
             raise ConfigError(f"{key}: there is no layer {wrong[0]}; the model has layers 0 to {count - 1}")
 
 
+def _measured(
+    model: Any, ctx: Context, path: str, layers: Sequence[int], probe: Probe
+) -> tuple[dict[str, float], list[float]]:
+    surgery.freeze_but(model, [model.get_submodule(f"{path}.{layer}") for layer in layers])
+    return unit_importance(ctx.models.policy, trainable(model), probe)
+
+
 def _expand(model: Any, chosen: Sequence[int]) -> None:
     try:
         surgery.expand(model, chosen)
@@ -148,89 +151,6 @@ def _shifted(known: Mapping[str, Any], count: int, chosen: Sequence[int]) -> lis
     new = set(surgery.copy_places(count, chosen))
     order = surgery.new_order(count, chosen)
     return [place for place, old in enumerate(order) if old in earlier and place not in new]
-
-
-# ---------------------------------------------------------------------------------------------- general text
-def _probe(method: ADEPT, ctx: Context) -> Probe | None:
-    """General text, where it is needed. Raises `ConfigError` when there are no rows to read it from."""
-    if not method.measures():
-        return None
-    if "probe" not in ctx.services:
-        groups = ["probe" if method.probe else "replay", "probe_instructions"]
-        ctx.services["probe"] = Probe.of(ctx, groups, method.probe_size)
-    probe: Probe = ctx.services["probe"]
-    if not len(probe):
-        raise ConfigError("replay is streamed, so nothing of it can be measured on", fix="give a probe with a limit")
-    return probe
-
-
-def _measured(
-    model: Any, ctx: Context, path: str, layers: Sequence[int], probe: Probe
-) -> tuple[dict[str, float], list[float]]:
-    surgery.freeze_but(model, [model.get_submodule(f"{path}.{layer}") for layer in layers])
-    return unit_importance(ctx.models.policy, trainable(model), probe)
-
-
-def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-# ---------------------------------------------------------------------------------------------- rates
-def refresh(method: ADEPT, ctx: Context) -> None:
-    """Measure the importance of every trained tensor again and set the rates by it."""
-    probe, model = _probe(method, ctx), ctx.models.policy.module
-    assert probe is not None
-    found, losses = unit_importance(ctx.models.policy, trainable(model), probe)
-    _keep(method, model, ctx, ctx.step, found, losses)
-    apply(ctx)
-
-
-def _keep(
-    method: ADEPT, model: nn.Module, ctx: Context, step: int, found: Mapping[str, float], losses: Sequence[float]
-) -> None:
-    units = units_of(model, {name: model.get_parameter(name) for name in found})
-    scales = multipliers(
-        found, units, calibration=method.calibration, floor=method.floor, renormalize=method.renormalize
-    )
-    ctx.state[STATE]["refreshes"].append(
-        {
-            "step": step,
-            "general_loss": list(losses),
-            "mean_multiplier": mean_multiplier(scales, units),
-            "importance": dict(found),
-            "multiplier": scales,
-        }
-    )
-
-
-def apply(ctx: Context) -> None:
-    """Give every parameter group the multiplier that was last found for it, and write everything down."""
-    state = ctx.state[STATE]
-    if state["refreshes"]:
-        for group in ctx.groups:
-            group.lr_scale = state["refreshes"][-1]["multiplier"][group.name]
-    write(ctx)
-
-
-def write(ctx: Context) -> None:
-    """Write ``adept.json``."""
-    if ctx.rank == 0 and ctx.output is not None:
-        record.write(ctx.output, ctx.state[STATE])
-
-
-def metrics(ctx: Context) -> dict[str, float]:
-    """What the rates are, and the general loss where it was just measured."""
-    refreshes = ctx.state[STATE]["refreshes"]
-    if not refreshes:
-        return {}
-    last = refreshes[-1]
-    values = {"adept/mean_multiplier": last["mean_multiplier"]}
-    if last["step"] == ctx.step:
-        scales = last["multiplier"].values()
-        values |= {"adept/min_multiplier": min(scales), "adept/max_multiplier": max(scales)}
-        values["adept/general_loss"] = sum(last["general_loss"]) / len(last["general_loss"])
-    return values
 
 
 # ---------------------------------------------------------------------------------------------- words

@@ -132,8 +132,13 @@ def losses(found: Picture, width: int) -> list[str]:
     lines = [f"Losses, nats per token: g general ({general}), d domain ({domain})"]
     lines += grid(drawn, width - 12)
     ends = {"general": drawn.get("g", []), "domain": drawn.get("d", [])}
-    changes = [f"{name} {c[0][1]:.3f} -> {c[-1][1]:.3f} ({c[-1][1] - c[0][1]:+.3f})" for name, c in ends.items() if c]
-    return [*lines, ", ".join(changes)]
+    return [*lines, ", ".join(f"{name} {changed(curve)}" for name, curve in ends.items() if curve)]
+
+
+def changed(curve: Curve) -> str:
+    """The first and the last value, or the only one."""
+    first, last = curve[0][1], curve[-1][1]
+    return f"{first:.3f}" if len(curve) == 1 else f"{first:.3f} -> {last:.3f} ({last - first:+.3f})"
 
 
 def grid(curves: dict[str, Curve], columns: int) -> list[str]:
