@@ -76,6 +76,29 @@ def test_a_method(tmp_path: Path) -> None:
     assert trained == {"inner.weight", "inner.bias"}
 
 
+def test_a_method_that_samples(tmp_path: Path, tiny_model: Path) -> None:
+    import numpy as np
+    import torch
+
+    from tunesmith.data.trees import Batch, Branch, Tree
+    from tunesmith.numerics import grouped
+    from tunesmith.runner.launch import start
+
+    registry, _ = load("A method that samples", tmp_path)
+    (tmp_path / "rewards.py").write_text("def long(completion):\n    return float(len(completion))\n", encoding="utf-8")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Say a number"}\n' * 2, encoding="utf-8")
+    flags = {"model": str(tiny_model), "data": str(tmp_path / "prompts.jsonl"), "output": str(tmp_path / "run")}
+    flags |= {"rewards": f"{tmp_path / 'rewards.py'}:long", "max_new_tokens": 4, "batch_size": 2, "probe": 0}
+    run = resolve(registry, "opo", Layers(flags=flags))
+    branches = tuple(Branch(np.ones(size, np.int32), np.ones(size, bool)) for size in (1, 3))
+    batch = Batch([Tree(np.ones(1, np.int32), branches)])
+    groups = grouped(torch.tensor([0, 0]), 1)
+    found = run.method.advantages(torch.tensor([1.0, 0.0]), groups, batch)  # type: ignore[attr-defined]
+    assert found.tolist() == [0.75, -0.25]
+    start(run, registry)
+    assert len((tmp_path / "run" / "samples.jsonl").read_text(encoding="utf-8").splitlines()) == 2 * 8
+
+
 def test_a_loss(tmp_path: Path) -> None:
     import torch
 
