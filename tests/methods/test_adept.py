@@ -302,6 +302,11 @@ def test_each_stage_can_be_left_out(adept, weights, base):
     assert record(run)["chosen"][1] == record(run)["chosen"][0] + 1
 
 
+def test_a_run_too_short_to_measure_says_so(adept, caplog):
+    adept("short", initial_importance="uniform", refresh_every=7)
+    assert "importance is first measured after step 7, and the run has 7 steps" in caplog.text
+
+
 def test_a_deepened_model_is_deepened_again_only_when_asked(adept, weights):
     first = adept("first", selection="manual", layers=[1, 2], copies=None)
     model = str(first / "model")

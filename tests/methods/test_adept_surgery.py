@@ -10,7 +10,7 @@ from tunesmith.data.trees import Batch, Branch, Tree
 from tunesmith.scoring.probe import choose, scoring
 from tunesmith.scoring.scorer import Scorer
 from tunesmith_methods.adept.probe import Probe, bypassed, layer_importance, unit_importance
-from tunesmith_methods.adept.surgery import copy_places, deepen_config, expand, find_stack
+from tunesmith_methods.adept.surgery import copy_places, deepen_config, expand, find_stack, freeze_but
 
 COMMON = {
     **{"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4},
@@ -210,6 +210,14 @@ def test_no_layer_and_all_layers():
     assert torch.equal(logits(model), before)
 
 
+def test_lists_of_experts_are_not_taken_for_layers():
+    """Of models whose code keeps experts one by one, as many as there are layers."""
+    model = build("llama")
+    for layer in model.model.layers:
+        layer.mlp.experts = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(4))
+    assert find_stack(model).layers is model.model.layers
+
+
 # ------------------------------------------------------------------------------------------------ refused
 @pytest.mark.parametrize(
     ("family", "more", "why"),
@@ -313,6 +321,31 @@ def test_halves_are_averaged_so_that_opposite_gradients_do_not_cancel():
     )
     for name in parameters:
         assert both[name] == pytest.approx((one[name] + two[name]) / 2, rel=1e-4, abs=1e-10)
+
+
+# ------------------------------------------------------------------------------------------------ cost
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_step_costs_at_most_six_tenths_of_training_everything(checkpointing):
+    """Floating point operations of forward and backward, at the same depth, with copies in the upper third."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from tunesmith import Loss
+    from tunesmith.models.loading import _recompute_activations
+
+    model, done = deepened("llama", chosen=[8, 9, 10, 11], num_hidden_layers=12)
+    if checkpointing:
+        _recompute_activations(model.train())
+    scorer, batch = Scorer(model), Batch(trees(4))
+    choose(scorer)
+
+    def cost():
+        with FlopCounterMode(display=False) as counter:
+            scorer.backward(batch, lambda part: Loss(-scorer.token_logps(part).logps.sum()), 1)
+        return counter.get_total_flops()
+
+    whole = cost()
+    freeze_but(model, [model.model.layers[place] for place in done.copies])
+    assert cost() < 0.6 * whole
 
 
 # ------------------------------------------------------------------------------------------------ T-AD11

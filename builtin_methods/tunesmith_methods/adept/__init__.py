@@ -63,6 +63,10 @@ class ADEPT(ReplayMethod):
             "Copies at equal distances and one learning rate (arXiv:2401.02415, which has 8 in 32 layers).",
             {"selection": "uniform", "rates": "uniform"},
         ),
+        "released-code": Preset(
+            "As the authors' code: rates over the range of all tensors, equal ones until the first refresh.",
+            {"calibration": "all", "initial_importance": "uniform"},
+        ),
     }
 
     objective: AnyObjective = Field(default="nll")  # type: ignore[assignment]
@@ -148,7 +152,7 @@ class ADEPT(ReplayMethod):
         """Set the rates that the run begins with."""
         from . import rates
 
-        rates.apply(ctx)
+        rates.begin(self, ctx)
 
     def resumed(self, ctx: Context) -> None:
         """Write the record as it was at the checkpoint; the rates are restored by the runner."""

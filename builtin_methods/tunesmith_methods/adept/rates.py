@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from . import ADEPT
 
+log = logging.getLogger(__name__)
 STATE = "adept"
 """The key of what a run has found, in its checkpointed state."""
 
@@ -66,6 +68,17 @@ def keep(
             "multiplier": scales,
         }
     )
+
+
+def begin(method: ADEPT, ctx: Context) -> None:
+    """Set the rates of the first step; say so where importance will never decide them."""
+    apply(ctx)
+    if method.rates == "importance" and not ctx.state[STATE]["refreshes"] and ctx.total <= method.refresh_every:
+        log.warning(
+            "all tensors learn at one rate: importance is first measured after step %d, and the run has %d steps",
+            method.refresh_every,
+            ctx.total,
+        )
 
 
 def apply(ctx: Context) -> None:

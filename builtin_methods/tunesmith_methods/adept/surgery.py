@@ -62,6 +62,7 @@ def find_stack(model: Any) -> Stack:
         if isinstance(module, nn.ModuleList) and len(module) == count and count:
             parent, _, name = path.rpartition(".")
             found.append(Stack(model.get_submodule(parent), name, module, path))
+    found = [one for one in found if not any(one.path.startswith(f"{other.path}.") for other in found)]  # experts
     if len(found) > 1:  # such as an image tower of the same depth
         calls = _calls(model, [stack.layers[0] for stack in found])
         found = [stack for stack in found if stack.layers[0] in calls]
