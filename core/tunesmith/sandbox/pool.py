@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import marshal
 import os
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -20,6 +22,9 @@ from tunesmith.sandbox.workplace import check_names
 log = logging.getLogger(__name__)
 LONGEST = 4 * 2**20
 """Bytes of a program's text at most."""
+PAUSES = (1.1, 2.2, 4.4)
+"""Seconds between attempts where no process could be started: another program may hold all that our user may have, and
+what runs is counted once a second."""
 
 
 class Sandbox:
@@ -54,7 +59,13 @@ class Sandbox:
         refused = _refused(program)
         if refused:
             return Outcome("refused", refused)
-        return execute(self.tier, program, stdin, limits or Limits())
+        outcome = execute(self.tier, program, stdin, limits or Limits())
+        for pause in PAUSES:
+            if not _crowded_out(outcome):
+                break
+            time.sleep(pause)
+            outcome = execute(self.tier, program, stdin, limits or Limits())
+        return outcome
 
     def run_all(self, jobs: Iterable[tuple[Program, bytes, Limits]]) -> list[Outcome]:
         """Run several at a time; the outcomes are in the order of the jobs."""
@@ -64,6 +75,11 @@ class Sandbox:
         # a program dies with the thread that started it, and every thread waits for its program
         with ThreadPoolExecutor(min(self.concurrency, len(listed))) as threads:
             return list(threads.map(lambda job: self.run(*job), listed))
+
+
+def _crowded_out(outcome: Outcome) -> bool:
+    """Whether the sandbox itself found no room for a process; the program has not run then."""
+    return outcome.ending == "infrastructure" and f"[Errno {errno.EAGAIN}]" in outcome.why
 
 
 def _refused(program: Program) -> str | None:

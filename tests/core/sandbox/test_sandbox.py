@@ -9,7 +9,19 @@ from dataclasses import replace
 import pytest
 
 from tunesmith import ConfigError, ResourceError, unsandboxed
-from tunesmith.sandbox import Calls, Command, Limits, Python, Sandbox, execution, probes, strongest, tiers
+from tunesmith.sandbox import (
+    Calls,
+    Command,
+    Limits,
+    Outcome,
+    Python,
+    Sandbox,
+    execution,
+    pool,
+    probes,
+    strongest,
+    tiers,
+)
 from tunesmith.sandbox.probes import Probe, _tried
 
 FAST = Limits(wall=5.0)
@@ -197,3 +209,19 @@ def test_leave_reaches_processes_below_and_nobody_else(monkeypatch):
         for forged in ("1", "yes", f"{os.getpid()}:1", unsandboxed._token(other.pid), token + " "):
             monkeypatch.setenv(unsandboxed.VARIABLE, forged)
             assert not unsandboxed.allowed(), forged
+
+
+@pytest.mark.parametrize(
+    ("why", "ending", "attempts"),
+    [
+        ("it was not ready: [Errno 11] Resource temporarily unavailable", "ok", 3),
+        ("it was not ready: [Errno 22] Invalid argument", "infrastructure", 1),
+    ],
+)
+def test_a_sandbox_that_finds_no_room_for_a_process_is_tried_again(sandbox, monkeypatch, why, ending, attempts):
+    outcomes = [Outcome("infrastructure", why)] * 2 + [Outcome("ok")] * 2
+    asked = []
+    monkeypatch.setattr(pool, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(pool, "execute", lambda *job: asked.append(job) or outcomes[len(asked) - 1])
+    assert sandbox.run(Python("pass"), b"", FAST).ending == ending
+    assert len(asked) == attempts
