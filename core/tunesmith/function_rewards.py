@@ -221,6 +221,7 @@ def _absent(reward: FunctionReward, name: str, rollout: Rollout) -> ConfigError:
 
 def _number(score: Any) -> Any:
     """``True`` is 1 and ``False`` is 0; everything else is checked by whoever asked for scores."""
+    score = getattr(score, "tolist", lambda: score)()  # of a number of an array, or a tensor that is one
     return float(score) if isinstance(score, bool) else score
 
 

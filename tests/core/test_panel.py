@@ -152,3 +152,7 @@ def test_missing_columns_are_named_with_those_that_exist(tmp_path):
     assert "'anwser', 'question'" in (caught.value.why or "") and "did you mean 'anwser'" in (caught.value.fix or "")
     with pytest.raises(ConfigError, match="no columns beside the prompt"):
         missing_columns([reward], [])
+    path.write_text("def needs(completion, completions_gold):\n    return 1.0\n")
+    with pytest.raises(ConfigError) as caught:  # the answer itself is never what it should be compared with
+        missing_columns([build(REGISTRY, "reward", f"{path}:needs")], ["prompt", "completion"])
+    assert caught.value.fix is not None and caught.value.fix.endswith(f"`tunesmith show {path}:needs`")

@@ -236,6 +236,20 @@ def test_arrays_are_lists_of_scores():
     assert score(array, Rollout("p", "a"), Rollout("p", "b")) == [0.0, 0.5]
 
 
+def test_numbers_of_arrays_and_tensors_are_numbers():
+    import numpy as np
+    import torch
+
+    given = {"a": torch.tensor(0.25), "b": np.float32(0.5), "c": np.float64(1) > 0, "d": torch.tensor(False)}
+
+    @tunesmith.reward
+    def one(completion):
+        return given[completion]
+
+    found = score(one, *(Rollout("p", name) for name in given))
+    assert found == [0.25, 0.5, 1.0, 0.0] and {type(each) for each in found} == {float}
+
+
 TRL = """
 import re
 

@@ -22,6 +22,8 @@ SAMPLES = "samples.jsonl"
 """The file of a run that holds what it sampled."""
 CUT = "length"
 """How that file says that a completion was cut off at the longest length allowed."""
+_ALL_ROWS = "`tunesmith data check` lists all rows that are wrong"
+_ANSWERS = "give a completion (or completions, not an empty list), messages that end with an answer, or a pair"
 
 
 @dataclass(slots=True)
@@ -100,7 +102,7 @@ def _is_passage(value: Any) -> bool:
 def _direct(rows: Iterable[Row], columns: Mapping[str, str]) -> Iterator[Candidate]:
     for row in rows:
         if row.problem:
-            raise DataError("a row cannot be judged", where=row.where, why=row.problem)
+            raise DataError("a row cannot be judged", where=row.where, why=row.problem, fix=_ALL_ROWS)
         data = renamed(_flat(row.data), columns)
         if not holds_answers(data):
             raise DataError(
@@ -142,7 +144,7 @@ def rollouts_of(example: Example, row: Mapping[str, Any]) -> list[Rollout]:
         if last.get("role") == "assistant":
             return [Rollout(before, [last], row)]
         raise ValueError("the last message is not the assistant's")
-    raise ValueError(f"a {type(example).__name__} holds no answer to judge")
+    raise ValueError("it holds no answer to judge")
 
 
 def _typed(rows: Iterable[Row], sample: Sequence[Row], spec: DataSpec, registry: Registry) -> Iterator[Candidate]:
@@ -152,7 +154,7 @@ def _typed(rows: Iterable[Row], sample: Sequence[Row], spec: DataSpec, registry:
     intake = Intake(found, columns=spec.map, taker=Taker())
     for outcome in intake.outcomes(rows):
         if outcome.status == "bad":
-            raise DataError("a row cannot be judged", where=outcome.row.where, why=outcome.reason)
+            raise DataError("a row cannot be judged", where=outcome.row.where, why=outcome.reason, fix=_ALL_ROWS)
         example = outcome.example
         if example is None:
             continue
@@ -160,7 +162,7 @@ def _typed(rows: Iterable[Row], sample: Sequence[Row], spec: DataSpec, registry:
         try:
             rollouts = rollouts_of(example, data)
         except ValueError as error:
-            raise DataError("a row cannot be judged", where=outcome.row.where, why=str(error)) from None
+            raise DataError("a row cannot be judged", where=outcome.row.where, why=str(error), fix=_ANSWERS) from None
         known = [answer.value for answer in example.answers()] if isinstance(example, Judged) else [None]
         for rollout, value in zip(rollouts, known, strict=True):
             yield Candidate(rollout, outcome.row.where, _key(rollout.prompt), value)

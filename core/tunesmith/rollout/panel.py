@@ -186,13 +186,14 @@ def missing_columns(rewards: Sequence[Reward], columns: Collection[str]) -> None
     for reward, label in zip(rewards, labels_of(rewards), strict=True):
         missing = [name for name in reward.columns() if name not in columns]
         if missing:
-            match = nearest(missing[0], columns)
+            # the right answer is in neither of these, however alike the names are
+            match = nearest(missing[0], [name for name in columns if name not in ("prompt", "completion")])
             raise ConfigError(
                 f"the reward {label!r} needs the column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}",
                 why=f"the rows have {', '.join(map(repr, columns)) or 'no columns beside the prompt'}",
                 fix=(
                     f"did you mean {match!r}? Rename it in the rows, or by the reward's settings"
                     if match
-                    else f"add it to the rows, or see the settings of the reward: `tunesmith show {reward.name}`"
+                    else f"add it to the rows, or see the settings of the reward: `tunesmith show {reward.selector}`"
                 ),
             )
