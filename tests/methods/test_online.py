@@ -147,6 +147,14 @@ def test_the_reference_is_loaded_only_where_it_is_read(rl, metrics):
     assert "kl_per_answer" in metrics(rl("rloo", "rloo"))[0]
 
 
+def test_a_critic_on_the_policys_base_learns_with_its_own_adapter(rl, weights):
+    """A reference with adapters off must not leave the critic's frozen: peft freezes what is not active."""
+    adapter = weights(rl("ppo-lora", "run") / "critic" / "value")
+    second = {name: tensor for name, tensor in adapter.items() if "lora_B" in name}
+    assert second
+    assert all(float(tensor.abs().max()) > 0 for tensor in second.values())
+
+
 def test_a_kl_weight_changes_the_gradient(rl, weights):
     without = weights(rl("rloo", "without", kl_coef=0.0) / "model")
     large = weights(rl("rloo", "large", kl_coef=5.0) / "model")

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tunesmith.data.cache import cache_folder
 from tunesmith.data.trees import Batch, Tree
+from tunesmith.models.adapters import unchanged
 from tunesmith.scoring.scorer import Scorer
 
 
@@ -66,7 +67,8 @@ class AdapterOff(Reference):
     @contextlib.contextmanager
     def active(self) -> Iterator[Scorer]:
         """The policy's scorer, without the adapters."""
-        with cast(Any, self.scorer.module).disable_adapter():
+        module: Any = self.scorer.module
+        with unchanged(module), module.disable_adapter():
             yield self.scorer
 
 
