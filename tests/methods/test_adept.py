@@ -270,6 +270,34 @@ def test_a_killed_run_resumes_to_the_bit(adept, weights, metrics, monkeypatch, t
     assert numbers(straight) == numbers(resumed)
 
 
+@pytest.mark.parametrize("family", ["gemma2", "mixtral"])
+def test_post_norm_and_expert_blocks_train_and_resume_to_the_bit(family, adept, weights, tiny_model, tmp_path):
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    more = {"gemma2": {"head_dim": 8, "sliding_window": 16}, "mixtral": {"num_local_experts": 3}}[family]
+    config = AutoConfig.for_model(
+        family, vocab_size=len(tokenizer), hidden_size=32, intermediate_size=24, num_hidden_layers=3, pad_token_id=0,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128, eos_token_id=0, bos_token_id=None,
+        initializer_range=0.2, **more,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    given = {"model": str(tmp_path / "base"), "max_steps": 4, "save_every": 2, "copies": 1, "batch_size": 2}
+    straight = adept("run", **given)
+    wanted, facts = weights(straight / "model"), record(straight)
+    for folder in (straight / "model", straight / "checkpoints" / "step-000004"):
+        shutil.rmtree(folder)
+    again = adept("run", resume=True, **given)
+    found = weights(again / "model")
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert record(again) == facts
+    copies = AutoModelForCausalLM.from_pretrained(again / "model").model.layers
+    assert bool(copies[facts["copies"][0]].self_attn.o_proj.weight.any())
+    assert AutoConfig.from_pretrained(again / "model").adept["copy_indices"] == facts["copies"]
+
+
 # ------------------------------------------------------------------------------------------------ variants
 def test_llama_pro_is_uniform_places_and_one_rate(train, base, domain, weights, registry, tmp_path):
     from tunesmith.runner.launch import start

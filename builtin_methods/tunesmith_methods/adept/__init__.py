@@ -45,7 +45,8 @@ class ADEPT(ReplayMethod):
         use_when="A domain must get into the weights, what the model knows must stay, and training all weights is too "
         "dear. The model grows by the copies, about 10% for 4 of 28-36 layers.",
         data="As for cpt, 1B-20B tokens of a domain; and 500-2,000 general texts to measure importance on, "
-        "perhaps as many instructions with answers.",
+        "perhaps as many instructions with answers. Embeddings stay frozen, so new pieces of a vocabulary must have "
+        "been trained before (cpt --warm-embeddings).",
         memory="4 bytes per parameter, and 12 more per parameter of the copies; activations and gradients from the "
         "first copy up only.",
     )

@@ -32,7 +32,7 @@ def least_important_run(importance: Sequence[float], count: int, exclude: Sequen
     free = [run for run in runs if not banned.intersection(run)]
     if not free:
         raise ValueError(f"no {count} consecutive layers of {len(importance)} are left after exclude")
-    return list(min(free, key=lambda run: (sum(importance[i] for i in run), -run.start)))
+    return list(min(free, key=lambda run: (sum(importance[i] for i in run), -run[0])))
 
 
 def uniform(layers: int, count: int) -> list[int]:

@@ -92,7 +92,7 @@ def _deepen(method: ADEPT, model: Any, ctx: Context, known: Mapping[str, Any]) -
 
 def _go_on(method: ADEPT, model: Any, ctx: Context, known: Mapping[str, Any]) -> None:
     """Train the copies that the model has already."""
-    state = {"selection": "given", "layer_importance": None, "base_loss": None, "refreshes": []}
+    state: dict[str, Any] = {"selection": "given", "layer_importance": None, "base_loss": None, "refreshes": []}
     ctx.state[STATE] = {**state, "chosen": known["source_layers"], "copies": known["copy_indices"]}
     log.info("copies   layers %s of the model are copies already and go on", _listed(known["copy_indices"]))
     probe = general_text(method, ctx)
