@@ -54,7 +54,7 @@ def test_both_set_up_lines_install_the_same_way_and_end_with_what_they_promise()
 
 @pytest.mark.parametrize(("heading", "kind"), [("Methods", "method"), ("Rewards", "reward")])
 def test_a_table_is_the_list_of_what_is_built_in(registry: Registry, heading: str, kind: str) -> None:
-    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    section = README.partition(f"\n## {heading}\n")[2].partition("\n##")[0]
     rows = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
     named = [name for row in rows for name in re.findall(r"`([\w-]+)`", row)]
     built_in = [cls.name for plugin, cls in registry.entries(kind) if plugin.distribution == "tunesmith"]
@@ -62,7 +62,7 @@ def test_a_table_is_the_list_of_what_is_built_in(registry: Registry, heading: st
 
 
 def test_the_table_of_rewards_says_which_columns_they_read(registry: Registry) -> None:
-    section = README.partition("\n## Rewards\n")[2].partition("\n## ")[0]
+    section = README.partition("\n## Rewards\n")[2].partition("\n##")[0]
     for names, columns in re.findall(r"^\| (`.*?) \|.*\|(.*)\|$", section, flags=re.MULTILINE):
         groups = [re.findall(r"`(\w+)`", group) for group in columns.split(";")]
         for i, name in enumerate(re.findall(r"`([\w-]+)`", names)):

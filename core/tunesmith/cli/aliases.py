@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
+from tunesmith.components import Method
 from tunesmith.errors import ConfigError
+from tunesmith.inputs import PolicyLogps
 
 SAME_AS = {
     "model_name_or_path": "model",
@@ -44,11 +46,13 @@ class Translation:
 
     Attributes:
         flags: settings by name.
+        method: whose settings they are.
         resume: continue the run in the output folder.
         notes: what was computed, to be said to the user.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
+    method: type[Method] | None = None
     resume: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -59,17 +63,18 @@ class Translation:
         self.flags[key] = value
 
 
-def translate(values: Mapping[str, Any], flags: Mapping[str, Any]) -> Translation:
+def translate(values: Mapping[str, Any], flags: Mapping[str, Any], method: type[Method] | None = None) -> Translation:
     """Merge the given aliases into the flags.
 
     Args:
         values: alias to the text that was given, of those that were given.
         flags: the settings that are given by their own names.
+        method: whose settings they are.
 
     Raises:
         ConfigError: an alias that cannot be honoured, or contradicts another flag.
     """
-    found = Translation(dict(flags))
+    found = Translation(dict(flags), method)
     for alias, text in values.items():
         apply, _ = ALIASES[alias]
         if apply is not None:
@@ -128,6 +133,22 @@ def _use_cpu(found: Translation, alias: str, text: str) -> None:
         found.put("device", "cpu", alias)
 
 
+def _beta(found: Translation, alias: str, text: str) -> None:
+    """The price of leaving the reference: in the reward where the method takes it off there, else in the loss."""
+    method, name = found.method, "beta"
+    if method is not None and issubclass(method.supplies, PolicyLogps):
+        name = "kl_coef"
+        own = method.model_fields.get(name)
+        if own is not None and own.default:
+            found.put(name, _number(alias, text), alias)
+            return
+    said = found.flags.get("objective", {})
+    settings = {"name": said} if isinstance(said, str) else dict(said)
+    if name in settings:
+        raise ConfigError(f"--{alias} and another flag both set objective.{name}", fix="give one of them")
+    found.flags["objective"] = {**settings, name: _number(alias, text)}
+
+
 def _resume(found: Translation, alias: str, text: str) -> None:
     if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
         raise ConfigError(
@@ -167,6 +188,7 @@ ALIASES: Mapping[str, tuple[Apply | None, str]] = {
     "report_to": (_trackers, "--trackers; none is allowed"),
     "bf16": (_bf16, "--dtype bf16"),
     "fp16": (_fp16, "refused: bf16 or fp32"),
+    "beta": (_beta, "--set objective.beta=BETA or objective.kl_coef, or --kl-coef where it is part of the reward"),
     "use_cpu": (_use_cpu, "--device cpu"),
     "resume_from_checkpoint": (_resume, "--resume"),
 }

@@ -185,7 +185,8 @@ def execute(ctx: click.Context, target: Target, registry: Registry, params: Mapp
     from tunesmith.config import Layers, resolve
 
     _check_plugins(params["overrides"])
-    translation = translate(given_aliases(params), given(ctx))
+    method = cast(type[Method], registry.get("method", target.method))
+    translation = translate(given_aliases(params), given(ctx), method)
     layers = Layers(
         preset=params["preset"],
         file=_with_absolute_files(target.content),
