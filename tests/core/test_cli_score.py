@@ -220,6 +220,15 @@ def test_mistakes_of_check(cli, tmp_path, words, code, message):
 
 
 # ---------------------------------------------------------------------------------------------- list, show
+def test_a_function_in_a_file_is_shown_like_any_reward(cli, tmp_path):
+    (tmp_path / "mine.py").write_text('def short(completion, answer, *, limit: int = 4):\n    """Is it short?"""\n')
+    out = cli("show", "mine.py:short").out
+    assert out.startswith("short  reward, from mine.py\n  Is it short?\n")
+    assert "  columns   answer\n" in out and "  limit  integer  [default 4]" in out
+    assert json.loads(cli("show", "mine.py:short", "--json").out)["selector"] == "mine.py:short"
+    assert "mine.py has no 'shrt'; did you mean 'short'?" in cli("show", "mine.py:shrt").err
+
+
 def test_rewards_are_shown_with_what_they_need(cli):
     out = cli("show", "toy-sums", *PLUGIN).out
     assert "  columns   total\n" in out

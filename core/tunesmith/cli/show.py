@@ -28,11 +28,14 @@ from tunesmith.settings import RunSettings
 def show(name: str, kind: str | None, as_json: bool) -> None:
     """Show what a component is for, what it takes, and its settings.
 
-    NAME is a component of any kind. kind/name and plugin/name are accepted as well.
+    NAME is a component of any kind; kind/name, plugin/name and, for a reward, file.py:function are accepted as well.
     """
+    from tunesmith.reward_files import load_reward, points_to_code
+
     registry = load_registry()
-    cls = find(registry, name, check_kind(kind) if kind else None)
-    facts = describe(registry, cls)
+    in_file = points_to_code(name)
+    cls = load_reward(name) if in_file else find(registry, name, check_kind(kind) if kind else None)
+    facts = describe(registry, cls, name if in_file else None)
     if as_json:
         terminal.print_json({"schema": 1, **facts})
     else:
@@ -65,19 +68,16 @@ def find(registry: Registry, name: str, kind: str | None) -> type[Component]:
 
 
 # ---------------------------------------------------------------------------------------------- facts
-def describe(registry: Registry, cls: type[Component]) -> dict[str, Any]:
-    """All that `show` knows about a component, as plain values."""
-    plugin = registry.owner(cls)
-    facts: dict[str, Any] = {
-        "kind": cls.kind,
-        "name": cls.name,
-        "summary": terminal.first_line(cls),
-        "plugin": plugin.name,
-        "package": plugin.distribution,
-        "version": plugin.version,
-        "selector": registry.selector(plugin, cls),
-        "needs": list(cls.needs),
-    }
+def describe(registry: Registry, cls: type[Component], pointer: str | None = None) -> dict[str, Any]:
+    """All that `show` knows about a component, as plain values; ``pointer`` says where one is that no plugin has."""
+    facts: dict[str, Any] = {"kind": cls.kind, "name": cls.name, "summary": terminal.first_line(cls)}
+    if pointer is None:
+        plugin = registry.owner(cls)
+        facts |= {"plugin": plugin.name, "package": plugin.distribution, "version": plugin.version}
+        facts["selector"] = registry.selector(plugin, cls)
+    else:
+        facts |= {"plugin": "", "package": pointer.rpartition(":")[0], "version": "", "selector": pointer}
+    facts["needs"] = list(cls.needs)
     if issubclass(cls, Method):
         facts |= _method_facts(registry, cls)
     else:
