@@ -26,7 +26,6 @@ def judged(gold, completion, **settings):
         r"\boxed{1}\boxed{2}\boxed{3}\boxed{4}\boxed{5}\boxed{6}",
         "The answer is 4. Or: the answer is 5.",
         r"\boxed{4 \text{ or } 5}",
-        "5",
         "",
         r"\boxed{}",
         r"\boxed{5",
@@ -57,6 +56,13 @@ def test_where_to_look_is_a_setting():
     assert judged("5", "The answer is 5", extract="boxed") == 0.0
     assert judged("5", r"\boxed{4} The answer is 5", extract="final") == 1.0
     assert judged("5", " $5$ ", extract="whole") == 1.0
+    assert [judged("5", text) for text in ("5", "**5**", "<think>6</think>5", "It may be 5, or 6.")] == [
+        1.0,
+        1.0,
+        1.0,
+        0.0,
+    ]
+    assert judged("5", "5", extract="boxed") == judged("5", "5", extract="final") == 0.0
     assert judged("5", r"\boxed{4} \boxed{5}", several="last") == 1.0
     assert judged("5", r"<plan>\boxed{4}</plan>\boxed{5}", thinking=("plan",)) == 1.0
 

@@ -31,7 +31,7 @@ class Math(Reward):
     """Column of the gold answer, or of a list of right ones; a whole solution with a box or ``####`` will do."""
     extract: Literal["auto", "boxed", "final", "whole"] = "auto"
     """Where the answer stands after the thinking: in a box, behind a phrase ("the answer is", ``####``, answer tags);
-    auto: in a box, else behind a phrase; whole: everything."""
+    auto: in a box, else behind a phrase, else it is everything; whole: everything."""
     several: Literal["wrong", "last"] = "wrong"
     """Different final answers in one completion: wrong unless all of them are right, or the last one counts."""
     thinking: tuple[str, ...] = ("think", "thinking")
@@ -90,11 +90,11 @@ class Math(Reward):
         rest = after_thinking(text, self.thinking)
         if rest is None:
             return []
-        if self.extract == "whole":
+        found = boxed(rest) if self.extract in ("auto", "boxed") else []
+        if self.extract in ("auto", "final"):
+            found = found or final_answers(rest)
+        if self.extract == "whole" or (self.extract == "auto" and not found):
             found = [rest.strip()]
-        else:
-            found = boxed(rest) if self.extract != "final" else []
-            found = found or (final_answers(rest) if self.extract != "boxed" else [])
         distinct = list(dict.fromkeys(found[-1:] if self.several == "last" else found))
         return distinct if len(distinct) <= MAX_FINAL else []
 
