@@ -21,6 +21,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
 
 
+def own_part(heading: str) -> str:
+    """What stands under a heading, up to the next of any level."""
+    return re.split(r"\n##+ ", README.partition(f"\n## {heading}\n")[2])[0]
+
+
 def lines() -> list[str]:
     """Every line of shell but comments."""
     return [line for block in blocks("sh") for line in block.splitlines() if line and not line.startswith("#")]
