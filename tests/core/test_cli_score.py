@@ -182,6 +182,12 @@ def test_a_failed_check_is_told_by_the_exit_code(cli):
     assert failed["check"] == "null policy: empty" and "1 for ''" in failed["seen"]
 
 
+@pytest.mark.parametrize("name", ["toy-absent", "toy-elsewhere"])
+def test_what_could_not_be_checked_at_all_has_an_exit_code_of_its_own(cli, name):
+    result = cli("check", "reward", name, *PLUGIN)
+    assert result.code == 4 and result.err == f"{name} was not checked: it could judge nothing\n"
+
+
 def test_check_takes_rows_and_functions(cli, rows, tmp_path):
     made = [{"prompt": f"{i}?", "completion": f"It is {i + 400}.", "sum": i + 400} for i in range(3)]
     (tmp_path / "gold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))

@@ -12,7 +12,7 @@ from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
 from tunesmith.cli.listing import check_kind
 from tunesmith.cli.sandbox import unsandboxed_option
-from tunesmith.errors import ConfigError, DataError
+from tunesmith.errors import ConfigError, DataError, ResourceError
 
 if TYPE_CHECKING:
     from tunesmith.components import Component, Reward
@@ -40,7 +40,8 @@ def check(kind: str, name: str, as_json: bool, **options: Any) -> None:
     that know nothing about zero; it always says the same, whatever else it is asked; and no answer makes it hang, die
     or fail. What cannot be checked is listed with the reason.
 
-    Exit code 3 when a check fails, 2 when the component cannot be made as it is asked for.
+    Exit code 3 when a check fails, 4 when what it needs is not there and nothing could be checked, 2 when the component
+    cannot be made as it is asked for.
     """
     from tunesmith.testing.report import Report
 
@@ -57,6 +58,9 @@ def check(kind: str, name: str, as_json: bool, **options: Any) -> None:
         report = _printed(kind, component.name, found)
     if report.failed:
         click.get_current_context().exit(DataError.exit_code)
+    if any(finding.check in UNJUDGED for finding in report.skipped):
+        click.echo(f"{component.name} was not checked: it could judge nothing", err=True)
+        click.get_current_context().exit(ResourceError.exit_code)
 
 
 def _component(registry: Registry, kind: str, word: str, overrides: Sequence[str]) -> Component:
@@ -111,6 +115,8 @@ def _reward(registry: Registry, reward: Component, options: Mapping[str, Any]) -
     return findings(cast("Reward", reward), rows)
 
 
+UNJUDGED = ("loading", "judging")
+"""Checks that are skipped where a component could not do its work at all."""
 CHECKS: dict[str, Callable[[Registry, Component, Mapping[str, Any]], Iterator[Finding]]] = {"reward": _reward}
 
 
