@@ -36,7 +36,7 @@ class JsonSchema(Reward):
     expected: str | None = None
     """Column with the value that the answer must equal, as JSON text or as data; the order of keys does not matter."""
     fence: Literal["allow", "require", "refuse"] = "allow"
-    """The answer stands in a ```json block (the last one counts): it may, it must, or it is the bare text."""
+    """The answer stands in a fenced json block (the last one counts): it may, it must, or it is the bare text."""
     max_chars: int = Field(default=200_000, ge=1)
     """A longer JSON text scores 0."""
 
