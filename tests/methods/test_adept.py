@@ -384,6 +384,36 @@ def test_settings_that_make_no_sense_are_refused(adept, settings, message, tmp_p
     assert not (tmp_path / "run" / "adept.json").exists()
 
 
+def test_streamed_rows_are_measured_on_where_they_are_limited(adept, texts):
+    stream = {"path": str(texts), "streaming": True}
+    with pytest.raises(ConfigError, match="replay is streamed, so nothing of it can be measured on") as error:
+        adept("run", probe=None, replay=[stream])
+    assert "give a probe with a limit" in str(error.value)
+    with pytest.raises(ConfigError, match="is streamed, but rows of probe are read whole"):
+        adept("run", probe=[stream])
+    run = adept("run", probe=[{**stream, "limit": 10}], replay=[stream], max_steps=1)
+    assert len(record(run)["layer_importance"]) == 4
+
+
+def test_a_long_measurement_says_how_far_it_is(adept, caplog, monkeypatch):
+    from tunesmith_methods.adept import probe
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr(probe, "SAY_SECONDS", 0.0)
+    adept("run", max_steps=1)
+    assert "layers   3 of 4 measured" in caplog.text
+
+
+def test_new_pieces_that_nobody_trained_are_said_to_stay_frozen(adept, base, tmp_path, caplog):
+    shutil.copytree(base, tmp_path / "expanded")
+    path = tmp_path / "expanded" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "vocab_expansion": {"first": 250, "count": 9, "trained": False}}))
+    run = adept("run", model=str(tmp_path / "expanded"), max_steps=1)
+    assert "9 new pieces of the vocabulary have rows that nothing trains" in caplog.text
+    assert json.loads((run / "model" / "config.json").read_text())["vocab_expansion"]["trained"] is False
+
+
 def test_an_architecture_that_does_something_else_is_refused_by_name(adept, tiny_model, tmp_path):
     from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM
 

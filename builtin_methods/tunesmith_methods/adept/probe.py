@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,10 @@ from .importance import Unit
 if TYPE_CHECKING:
     from tunesmith.runner.context import Context
     from tunesmith.scoring.scorer import Scorer
+
+log = logging.getLogger(__name__)
+SAY_SECONDS = 15.0
+"""Time between two words about how far the layers are."""
 
 
 @dataclass(slots=True)
@@ -68,8 +74,11 @@ def layer_importance(policy: Scorer, layers: Sequence[nn.Module], probe: Probe) 
     Returns:
         the importance of every layer, and the loss of the model as it is on each half.
     """
-    rows = [_losses(policy, probe)]
-    for layer in layers:
+    rows, said = [_losses(policy, probe)], time.monotonic()
+    for number, layer in enumerate(layers):
+        if time.monotonic() - said > SAY_SECONDS:
+            said = time.monotonic()
+            log.info("layers   %d of %d measured", number, len(layers))
         with bypassed(layer):
             rows.append(_losses(policy, probe))
     sums = torch.stack(rows)
