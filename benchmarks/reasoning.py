@@ -45,7 +45,7 @@ class Size:
     Attributes:
         digits: of the numbers, at most.
         hidden, layers: shape of the model.
-        demonstrations: worked problems of the cold start, each read once.
+        demonstrations: worked problems of the cold start.
         steps: of every online method.
         problems: held-out ones.
     """
@@ -58,10 +58,10 @@ class Size:
     problems: int
 
 
-FULL = Size(digits=3, hidden=128, layers=3, demonstrations=32 * 550, steps=60, problems=200)
+FULL = Size(digits=2, hidden=128, layers=3, demonstrations=32 * 180, steps=80, problems=200)
 QUICK = Size(digits=1, hidden=32, layers=1, demonstrations=32, steps=1, problems=4)
 COLD_START: Mapping[str, Any] = {
-    "epochs": 1,
+    "epochs": 3,
     "batch_size": 32,
     "learning_rate": 3e-3,
     "schedule": {"name": "cosine", "warmup": 0.05},
@@ -69,7 +69,7 @@ COLD_START: Mapping[str, Any] = {
 }
 ONLINE: Mapping[str, Any] = {
     "rewards": "numeric",
-    "max_new_tokens": 64,
+    "max_new_tokens": 48,
     "batch_size": 16,
     "betas": [0.9, 0.99],
     "schedule": {"name": "linear", "warmup": 0.1},
@@ -120,7 +120,7 @@ def online(method: str, size: Size, seed: int, folder: Path) -> list[str]:
         **ONLINE,
         **METHODS[method],
         "model": folder / "cold-start" / "model",
-        "data": problems(size, "train", 1000 + seed, size.demonstrations),
+        "data": problems(size, "train", 1000 + seed, size.steps * 16),
         "eval_data": problems(size, "test", HELD_OUT_SEED + seed, size.problems),
         "max_steps": size.steps,
         "output": folder / method,

@@ -64,11 +64,12 @@ GROUPED = {
             "per_device_train_batch_size": 8,
             "gradient_accumulation_steps": 4,
             "use_transformers_continuous_batching": True,
+            "transformers_continuous_batching_config": {"page_size": 64, "num_blocks": 160, "max_batch_tokens": 1024},
         },
     },
 }
 """All answers of a step in one pass; the answers to one prompt in a pass, which has less padding and less memory; and
-that with transformers' continuous batching."""
+that with transformers' continuous batching, whose cache just holds them (by default it takes gigabytes)."""
 LORA = {"adapter": "lora", "learning_rate": 1e-5}
 COMPARISONS = {
     "grpo": Comparison(4, 8, {}, "GRPO", **GROUPED),
