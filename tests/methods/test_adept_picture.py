@@ -136,7 +136,8 @@ def test_the_figure_shows_the_numbers(tmp_path):
     assert len({bar.get_facecolor() for bar in bars.patches}) == 2
     assert bars.patches[1].get_facecolor() == bars.patches[3].get_facecolor() != bars.patches[0].get_facecolor()
     lines = {line.get_label(): list(line.get_ydata()) for line in curves.get_lines()}
-    assert lines["domain, held out"] == [5.0, 4.0] and lines["general, held out"] == [3.0, 3.25]
+    assert lines["general, probe"] == [3.0, 4.0, 5.0] and lines["domain, held out"] == [5.0, 4.0]
+    assert lines["general, held out"] == [3.0, 3.25]
     (grid,), (scales,) = importance.get_images(), multiplier.get_images()
     assert [row[0] for row in grid.get_array().tolist() if row[0]] == pytest.approx([10.0**-n for n in range(9, 3, -1)])
     assert [row[2] for row in scales.get_array().tolist() if row[2] is not None] == [2 - n / 4 for n in range(6)]

@@ -93,6 +93,8 @@ def draw_losses(axes: Any, found: Picture) -> None:
     axes.set_title("Loss over the run", fontsize=10, loc="left")
     if found.training:
         axes.plot(*zip(*found.training, strict=True), color=GREY, alpha=0.35, lw=0.8, label="training, every step")
+    if found.held_out[0] and found.probe:
+        axes.plot(*zip(*found.probe, strict=True), color=BLUE, lw=1, ls=":", marker=".", ms=4, label="general, probe")
     above = bool(found.domain and found.general) and found.domain[-1][1] > found.general[-1][1]
     _curve(axes, found.domain, ORANGE, f"domain, {'held out' if found.held_out[1] else 'training'}", above=above)
     _curve(axes, found.general, BLUE, f"general, {'held out' if found.held_out[0] else 'probe'}", above=not above)

@@ -47,9 +47,10 @@ class Picture:
         copies: where their copies stand in the deeper model; empty where they are trained themselves.
         heat: ``None`` where the tensors were not measured.
         general, domain: losses in nats per token.
+        probe: loss on the rows that importance is measured on, at every measurement.
         training: loss of every step.
-        held_out: whether ``general`` and ``domain`` are of held-out rows; else the one is of the rows that importance
-            was measured on, and the other the mean of ``training`` over parts of the run.
+        held_out: whether ``general`` and ``domain`` are of held-out rows; else the one is ``probe``, and the other
+            the mean of ``training`` over parts of the run.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class Picture:
     copies: list[int]
     heat: Heat | None
     general: Curve
+    probe: Curve
     domain: Curve
     training: Curve
     held_out: tuple[bool, bool]
@@ -82,7 +84,8 @@ def read(folder: Path) -> Picture:
         raise ConfigError(what, fix="give the folder of a run of `tunesmith run adept`")
     record = json.loads(path.read_text(encoding="utf-8"))
     lines = _lines(folder / METRICS)
-    general, general_held_out = _general(record, lines, _setting(folder, "general_set"))
+    probe = [(int(refresh["step"]), _mean(refresh["general_loss"])) for refresh in record["refreshes"]]
+    general = _curve(lines, f"eval/{_setting(folder, 'general_set')}/loss")
     domain = _curve(lines, f"eval/{_setting(folder, 'domain_set')}/loss")
     training = _curve(lines, "loss")
     return Picture(
@@ -92,10 +95,11 @@ def read(folder: Path) -> Picture:
         chosen=list(record["chosen"]),
         copies=list(record["copies"]),
         heat=_heat(record["refreshes"]),
-        general=general,
+        general=general or probe,
+        probe=probe,
         domain=domain or _means(training),
         training=training,
-        held_out=(general_held_out, bool(domain)),
+        held_out=(bool(general), bool(domain)),
     )
 
 
@@ -113,15 +117,6 @@ def _setting(folder: Path, name: str) -> str:
 
     path = folder / "run.yaml"
     return str(yaml.safe_load(path.read_text(encoding="utf-8")).get(name, "")) if path.is_file() else ""
-
-
-def _general(record: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], name: str) -> tuple[Curve, bool]:
-    """Of held-out rows, or else of the rows that importance was measured on."""
-    held_out = _curve(lines, f"eval/{name}/loss")
-    if held_out:
-        return held_out, True
-    measured = [(int(r["step"]), _mean(r["general_loss"])) for r in record["refreshes"]]
-    return measured, False
 
 
 def _curve(lines: Iterable[Mapping[str, Any]], key: str) -> Curve:
