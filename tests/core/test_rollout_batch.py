@@ -12,7 +12,7 @@ from tunesmith.data.store import Reader, StoreWriter
 from tunesmith.data.trees import Batch, Branch, Tree, joined
 from tunesmith.rollout.collect import part_of, seed_of
 from tunesmith.runner.pending import read_pending, write_pending
-from tunesmith.runner.records import write_line
+from tunesmith.step_lines import write_line
 
 
 def answered(seed, prompts=3, position=0):

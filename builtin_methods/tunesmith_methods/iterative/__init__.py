@@ -120,7 +120,7 @@ class _Rounds(OnlineMethod):
 
     def after_step(self, ctx: Context) -> Mapping[str, float]:
         """Keep what later rounds train on as well; write the round down."""
-        from tunesmith.runner.records import write_line
+        from tunesmith.step_lines import write_line
 
         metrics = dict(super().after_step(ctx))
         trained = [pair for sample in ctx.samples for pair in sample.get("trained") or ()]
