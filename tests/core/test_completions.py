@@ -103,3 +103,11 @@ def test_every_answer_of_an_example_is_judged():
     assert [r.completion for r in rollouts_of(Preference("p", "a", "b"), {})] == ["a", "b"]
     with pytest.raises(ValueError, match="not the assistant's"):
         rollouts_of(Conversation([{"role": "user", "content": "q"}]), {})
+
+
+def test_a_run_that_sampled_nothing_is_no_file_of_completions(tmp_path):
+    (tmp_path / "run.yaml").write_text("method: sft\n")
+    with pytest.raises(DataError, match=r"no samples\.jsonl"):
+        samples_file(str(tmp_path))
+    (tmp_path / "samples.jsonl").write_text("")
+    assert samples_file(str(tmp_path)) == str(tmp_path / "samples.jsonl")

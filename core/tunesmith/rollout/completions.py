@@ -46,9 +46,21 @@ class Candidate:
 
 
 def samples_file(path: str) -> str:
-    """The file with the samples of a run where the path is a run's folder; else the path as it is."""
+    """The file with the samples of a run where the path is a run's folder; else the path as it is.
+
+    Raises:
+        DataError: the folder of a run that sampled nothing.
+    """
     inside = os.path.join(path, SAMPLES)
-    return inside if os.path.isfile(inside) else path
+    if os.path.isfile(inside):
+        return inside
+    if os.path.isfile(os.path.join(path, "run.yaml")):
+        raise DataError(
+            f"the run in {path} has no {SAMPLES}",
+            why="only methods that sample from the model write one",
+            fix="give rows with a prompt and a completion, or the folder of such a run",
+        )
+    return path
 
 
 def candidates(spec: DataSpec, registry: Registry, limit: int | None = None) -> list[Candidate]:
