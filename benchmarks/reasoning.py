@@ -46,7 +46,7 @@ class Size:
         digits: of the numbers, at most.
         hidden, layers: shape of the model.
         demonstrations: worked problems of the cold start.
-        steps: of every online method.
+        steps: of every online method, at most.
         problems: held-out ones.
     """
 
@@ -78,7 +78,14 @@ ONLINE: Mapping[str, Any] = {
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "grpo": {"learning_rate": 1.5e-4},
     "rloo": {"learning_rate": 1.5e-4, "group_size": 8},
-    "ppo": {"learning_rate": 1e-4, "batch_size": 8, "group_size": 8, "update_epochs": 2},
+    "ppo": {
+        "learning_rate": 2e-4,
+        "group_size": 8,
+        "update_epochs": 2,
+        "kl_coef": 0.0,
+        "decay": 1.0,
+        "max_steps": 60,
+    },
     "iterative-dpo": {"learning_rate": 1e-4},
 }
 """What every method has beyond `ONLINE` and its defaults."""
@@ -119,10 +126,10 @@ def online(method: str, size: Size, seed: int, folder: Path) -> list[str]:
     settings = {
         **ONLINE,
         **METHODS[method],
+        "max_steps": min(size.steps, METHODS[method].get("max_steps", size.steps)),
         "model": folder / "cold-start" / "model",
         "data": problems(size, "train", 1000 + seed, size.steps * 16),
         "eval_data": problems(size, "test", HELD_OUT_SEED + seed, size.problems),
-        "max_steps": size.steps,
         "output": folder / method,
         "seed": seed,
     }
@@ -267,8 +274,9 @@ def main() -> int:
         for seed in options.seeds:
             folder = Path(options.output or name) / f"seed-{seed}"
             folder.mkdir(parents=True, exist_ok=True)
-            spent = run(cold_start(size, seed, folder), folder / "cold-start.txt")
-            print(f"seed {seed}  cold start: {spent:.0f} s of CPU time", file=sys.stderr, flush=True)
+            if not (folder / "cold-start" / "model").exists():
+                spent = run(cold_start(size, seed, folder), folder / "cold-start.txt")
+                print(f"seed {seed}  cold start: {spent:.0f} s of CPU time", file=sys.stderr, flush=True)
             for method in options.methods:
                 spent = run(online(method, size, seed, folder), folder / f"{method}.txt")
                 results.append(Result(method, seed, *right_answers(folder / method), spent))
@@ -285,7 +293,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of everything (default 0 1 2)")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="what to train")
     parser.add_argument("--quick", action="store_true", help="seconds: shows that it runs, and nothing about learning")
-    parser.add_argument("--output", type=Path, help="keep the runs in this folder")
+    parser.add_argument("--output", type=Path, help="keep the runs in this folder; cold starts in it are used again")
     parser.add_argument("--core", type=int, default=min(os.sched_getaffinity(0)), help="core to run on")
     return parser.parse_args()
 
