@@ -74,7 +74,7 @@ class Side:
 
 
 def sides(size: Size, made: Path) -> dict[str, Side]:
-    """What is compared, by name. General text is at hand for all; only one trains on it.
+    """What is compared, by name. General text is at hand for all; two train on it.
 
     Args:
         size: of the benchmark.
@@ -90,6 +90,7 @@ def sides(size: Size, made: Path) -> dict[str, Side]:
         "LoRA CPT": Side("cpt", {"learning_rate": RATES["lora"], "adapter": "lora", **none}),
         LLAMA_PRO: Side("adept", {**grown, "preset": "llama-pro"}),
         "ADEPT": Side("adept", {**grown, **measured}),
+        "ADEPT, 15% replay": Side("adept", {**grown, **measured, "replay_share": REPLAY_SHARE}),
         "ADEPT without expansion": Side("adept", {**grown, **measured, "expand": False}),
         "ADEPT, uniform rates": Side("adept", {**grown, "probe_size": size.probe, "rates": "uniform"}),
         DEEPER: Side("cpt", {**full, **none, "model": str(made), "max_steps": size.timed_steps}),
@@ -138,15 +139,15 @@ def pretrain(size: Size, seed: int, folder: Path) -> knowledge_runs.Outcome:
     return fresh("pt", {**settings, **own})
 
 
-def go_on(size: Size, seed: int, folder: Path, domain: str, name: str) -> knowledge_runs.Outcome:
-    """One side."""
+def go_on(size: Size, seed: int, folder: Path, domain: str, name: str, **other: Any) -> knowledge_runs.Outcome:
+    """One side, with ``other`` settings than its own."""
     choices = timed_sides if size is TIMED else sides
     side = choices(size, folder / f"{domain}-{LLAMA_PRO}" / "model")[name]
     output = folder / f"{domain}-{name.replace(',', '').replace('%', '').replace(' ', '-')}"
     settings = all_settings(size, seed, folder, output, domain)
     on_general = {"replay": str(folder / "english.jsonl"), "general_set": "general", "domain_set": "domain"}
     model = {"model": str(folder / "base" / "model"), "holdout": 0.0}
-    return fresh(side.method, {**settings, **on_general, **model, **side.settings})
+    return fresh(side.method, {**settings, **on_general, **model, **side.settings, **other})
 
 
 def fresh(method: str, settings: Mapping[str, Any]) -> knowledge_runs.Outcome:
@@ -196,6 +197,8 @@ def run_seed(
     say(f"seed {seed}  pre-trained: {base.general_after:.3f} nats per token, {base.cpu_seconds:.0f} s of CPU time")
     rows = []
     for domain in domains:
+        # rows are encoded once and kept: the first side would pay for it in time and in memory
+        go_on(size, seed, folder, domain, names[0], max_steps=1, output=str(folder / f"{domain}-encoded"))
         for name in names:
             outcome = go_on(size, seed, folder, domain, name)
             rows.append(knowledge_tables.Row(seed, domain, name, outcome))
