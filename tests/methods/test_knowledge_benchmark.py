@@ -1,6 +1,6 @@
 """`benchmarks/knowledge.py --quick` runs: every side from the same model, on as many tokens, on the same rows."""
 
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -59,10 +59,9 @@ def test_each_side_without_a_stage_lacks_just_that(done):
     assert pro["layer_importance"] is None
 
 
-def test_the_second_script_shares_no_letter_with_the_first():
-    spec = importlib.util.spec_from_file_location("knowledge_texts", FOLDER / "knowledge_texts.py")
-    texts = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(texts)
+def test_the_second_script_shares_no_letter_with_the_first(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    texts = importlib.import_module("knowledge_texts")
     written = texts.in_greek("The quick brown fox jumps over the lazy dog; 12 + 3.")
     assert not any(c.isascii() and c.isalpha() for c in written)
     assert written.endswith("; 12 + 3.")
