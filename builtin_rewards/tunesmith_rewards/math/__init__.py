@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 import tunesmith
 from tunesmith import Fault, Reward, Rollout
-from tunesmith_rewards.math.answers import Answer, read
-from tunesmith_rewards.math.compare import Rules, readable, right
+
+if TYPE_CHECKING:
+    from tunesmith_rewards.math.answers import Answer
+    from tunesmith_rewards.math.compare import Rules
 
 MAX_FINAL = 8
 """Different final answers that are looked at; a completion with more is wrong."""
@@ -75,6 +76,9 @@ class Math(Reward):
         return [self._judge(rollout, rules) for rollout in rollouts]
 
     def _judge(self, rollout: Rollout, rules: Rules) -> float | Fault:
+        from tunesmith_rewards.math.answers import read
+        from tunesmith_rewards.math.compare import right
+
         try:
             golds = [_gold(gold, self.thousands) for gold in _listed(rollout.columns.get(self.answer))]
         except ValueError as error:
@@ -99,6 +103,10 @@ class Math(Reward):
         return distinct if len(distinct) <= MAX_FINAL else []
 
     def _rules(self) -> Rules:
+        from fractions import Fraction
+
+        from tunesmith_rewards.math.compare import Rules
+
         return Rules(
             percent=self.percent,
             units=self.units,
@@ -130,6 +138,8 @@ def _gold(gold: Any, thousands: bool) -> Answer:
 @lru_cache(maxsize=8192)
 def _read_gold(gold: str, thousands: bool) -> Answer:
     from tunesmith.passages import boxed, final_answers
+    from tunesmith_rewards.math.answers import read
+    from tunesmith_rewards.math.compare import readable
 
     stated = boxed(gold) or (final_answers(gold) if "####" in gold else [])
     text = stated[-1] if stated else gold

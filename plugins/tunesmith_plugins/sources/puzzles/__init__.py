@@ -8,9 +8,6 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from tunesmith_plugins.sources.generated import GeneratedTasks, Task
-from tunesmith_plugins.sources.puzzles.clauses import formula_puzzle
-from tunesmith_plugins.sources.puzzles.knights import knights_puzzle
-from tunesmith_plugins.sources.puzzles.seats import seats_puzzle
 
 Kind = Literal["knights", "formula", "seats"]
 
@@ -48,7 +45,13 @@ class LogicPuzzles(GeneratedTasks):
         """One puzzle of one of the kinds."""
         kind = rng.choice(self.kinds)
         if kind == "knights":
+            from tunesmith_plugins.sources.puzzles.knights import knights_puzzle
+
             return knights_puzzle(rng, self.people)
         if kind == "formula":
+            from tunesmith_plugins.sources.puzzles.clauses import formula_puzzle
+
             return formula_puzzle(rng, self.variables, round(self.ratio * self.variables))
+        from tunesmith_plugins.sources.puzzles.seats import seats_puzzle
+
         return seats_puzzle(rng, self.seats, self.things)
