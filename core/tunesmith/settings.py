@@ -142,7 +142,7 @@ class RunSettings(Settings):
     """Complete checkpoints to keep."""
     trackers: Annotated[tuple[AnyTracker, ...], BeforeValidator(_listed)] = ()
     """Trackers beside metrics.jsonl and the terminal."""
-    plugins: PluginSettings = PluginSettings()
+    plugins: PluginSettings = PluginSettings.model_construct()  # validating it here would build schemas at import
     """Plugins that this run requires, blocks or loads from files."""
 
     @model_validator(mode="after")
