@@ -54,7 +54,7 @@ def test_looking_around_is_instant(words, environment):
     """Processor time, as the machine may be busy; on an idle one that is the time that a user waits.
 
     A busy machine makes every instruction slower too: there the limit is five times what importing pydantic takes at
-    the same moment, which is less than a fifth of the limit on an idle one.
+    the same moment, where `list` takes about four times as much.
     """
 
     def seconds(command: list[str]) -> float:

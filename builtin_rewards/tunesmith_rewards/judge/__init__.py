@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -157,6 +156,8 @@ class Judge(Reward):
 
 def check_address(url: str) -> None:
     """Raises `ValueError` for an address that cannot be asked or that holds a secret."""
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("base_url is an address such as http://127.0.0.1:8000/v1")

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import textwrap
 import time
 import traceback
@@ -201,6 +200,8 @@ def report_bug(error: BaseException, *, debug: bool) -> int:
 
 def _write_log(text: str, folder: Path | None) -> Path | None:
     """In the run's folder where there is one, else in the temporary folder."""
+    import tempfile
+
     name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     head = f"{' '.join(map(mask, sys.argv))}\nPython {sys.version}\n\n"
     for place in (folder, Path(tempfile.gettempdir())):
