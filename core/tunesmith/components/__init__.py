@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from tunesmith.components.around import AnyTracker, RunInfo, Tracker, TrackerSession
 from tunesmith.components.base import COMPONENT_MARK, Build, Component, Settings
+from tunesmith.components.cards import GOALS, Card, Unit, Volume
 from tunesmith.components.rewards import AnyReward, Fault, Reward, Rollout, State, Verdict
 from tunesmith.components.rows import (
     AnyFormat,
@@ -23,7 +24,7 @@ from tunesmith.components.rows import (
     Source,
 )
 from tunesmith.components.sampling import AnyGenerator, Generator, GeneratorSession, Sample, Sampling, Stop
-from tunesmith.components.training import AnyObjective, Card, Method, Objective, ParamGroup, Preset, Role
+from tunesmith.components.training import AnyObjective, Method, Objective, ParamGroup, Preset, Role
 
 KINDS: Mapping[str, type[Component]] = {
     base.kind: base for base in (Method, Objective, Reward, DataFormat, Source, Scheduler, Generator, Tracker)
@@ -31,6 +32,7 @@ KINDS: Mapping[str, type[Component]] = {
 
 __all__ = [
     "COMPONENT_MARK",
+    "GOALS",
     "KINDS",
     "AnyFormat",
     "AnyGenerator",
@@ -66,5 +68,7 @@ __all__ = [
     "Stop",
     "Tracker",
     "TrackerSession",
+    "Unit",
     "Verdict",
+    "Volume",
 ]

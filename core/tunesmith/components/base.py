@@ -1,6 +1,6 @@
 """The base of all components: settings that are fields, and fields that name other components."""
 
-from __future__ import annotations
+# annotations are evaluated here, once: as strings they would be anew for every component there is (PEP 563)
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Self

@@ -1,6 +1,6 @@
 """What judges completions."""
 
-from __future__ import annotations
+# annotations are evaluated here, once: as strings they would be anew for every component there is (PEP 563)
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -105,7 +105,7 @@ class Reward(Component):
     def warm(self) -> None:
         """Load what judging needs; called once in every worker, and not part of any time limit."""
 
-    def attach(self, policy: Scorer) -> None:
+    def attach(self, policy: "Scorer") -> None:
         """The policy that is trained, before any judging: a reward in this process may compute on its frozen base.
 
         Only called where ``isolated`` is False. The policy must be left as it was: its active adapter, what of it

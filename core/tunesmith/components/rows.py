@@ -1,6 +1,6 @@
 """Where rows come from, what they are, and how much of each: sources, formats, schedules."""
 
-from __future__ import annotations
+# annotations are evaluated here, once: as strings they would be anew for every component there is (PEP 563)
 
 import math
 from abc import abstractmethod
@@ -74,7 +74,7 @@ class DataFormat(Component):
     """Turns a row into an example."""
 
     kind: ClassVar[str] = "format"
-    produces: ClassVar[type[Example]]
+    produces: "ClassVar[type[Example]]"
     columns: ClassVar[tuple[str, ...]]
     """Columns that a row must have."""
     optional_columns: ClassVar[tuple[str, ...]] = ()
@@ -87,20 +87,20 @@ class DataFormat(Component):
         return all(column in row for column in cls.columns)
 
     @abstractmethod
-    def __call__(self, row: Mapping[str, Any]) -> Example | None:
+    def __call__(self, row: Mapping[str, Any]) -> "Example | None":
         """Return the example, or ``None`` to skip the row on purpose.
 
         Raises `BadField` (or any `ValueError`) for a row that is wrong.
         """
 
-    converters: ClassVar[Sequence[type[Converter]]] = ()
+    converters: "ClassVar[Sequence[type[Converter]]]" = ()
     """What makes examples of this format out of others; the first that takes an example is used."""
 
     def to_row(self, example: Any) -> Mapping[str, Any]:
         """The row that stands for an example of `produces`; a format that has no such method is only read."""
         raise NotImplementedError(f"the format {self.name} is only read")
 
-    def for_conversion(self) -> DataFormat:
+    def for_conversion(self) -> "DataFormat":
         """The format to read rows with that are to be converted; it may take what must not be trained on as it is."""
         return self
 

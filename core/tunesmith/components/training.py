@@ -1,6 +1,6 @@
 """What a run does, and its loss."""
 
-from __future__ import annotations
+# annotations are evaluated here, once: as strings they would be anew for every component there is (PEP 563)
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tunesmith.components.base import Component, named, written_as
+from tunesmith.components.cards import Card
 from tunesmith.components.rows import DataSpec
 
 if TYPE_CHECKING:
@@ -32,24 +33,11 @@ class Objective(Component):
     """What the loss is summed over; the runner divides by their global count. A property where settings decide."""
 
     @abstractmethod
-    def __call__(self, x: Any) -> Loss:
+    def __call__(self, x: Any) -> "Loss":
         """Return the sum over units. Must be a sum over trees, so that it can be evaluated a few trees at a time."""
 
 
 AnyObjective = Annotated[Objective, named("objective"), written_as("objective")]
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What ``show`` prints about a method."""
-
-    paper: str
-    """Where the method comes from: title and arXiv number, or ``-``."""
-    use_when: str
-    data: str
-    """Typical volume of data."""
-    memory: str
-    """Models and optimizer states held, per parameter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +53,7 @@ class ParamGroup:
     """Parameters that share a learning rate. The runner reads ``lr_scale`` again at every step."""
 
     name: str
-    params: list[nn.Parameter]
+    params: "list[nn.Parameter]"
     lr_scale: float = 1.0
     weight_decay: bool = True
 
@@ -74,7 +62,7 @@ class Method(Component):
     """What a run does. Only `forward` has no default."""
 
     kind: ClassVar[str] = "method"
-    consumes: ClassVar[type[Example]]
+    consumes: "ClassVar[type[Example]]"
     supplies: ClassVar[type]
     """What `forward` returns; must be what the objective reads."""
     roles: ClassVar[frozenset[Role]] = frozenset({"policy"})
@@ -115,7 +103,7 @@ class Method(Component):
         """Data that the model is measured on and never trained: group name to sources; see `Context.corpora`."""
         return {}
 
-    def takes(self, group: str) -> type[Example]:
+    def takes(self, group: str) -> "type[Example]":
         """The examples that a data group is made of; by default `consumes`."""
         return self.consumes
 
@@ -131,15 +119,15 @@ class Method(Component):
         """Train a tokenizer on the texts of the training rows, or ``None`` to use the model's."""
         return None
 
-    def check(self, example: Example, tree: Tree) -> str | None:
+    def check(self, example: "Example", tree: "Tree") -> str | None:
         """A reason to refuse the example, or ``None``. Called once per row, before a model is loaded."""
         return None
 
-    def prepare(self, policy: nn.Module, ctx: Context) -> nn.Module:
+    def prepare(self, policy: "nn.Module", ctx: "Context") -> "nn.Module":
         """Change the model before training: surgery, freezing, heads."""
         return policy
 
-    def param_groups(self, models: Models) -> list[ParamGroup]:
+    def param_groups(self, models: "Models") -> "list[ParamGroup]":
         """What trains, and at which rate. Default: everything trainable; matrices decay, vectors do not."""
         trainable = [p for p in models.policy.module.parameters() if p.requires_grad]
         return [
@@ -147,33 +135,33 @@ class Method(Component):
             ParamGroup("vectors", [p for p in trainable if p.ndim < 2], weight_decay=False),
         ]
 
-    def started(self, ctx: Context, trees: Iterable[Tree]) -> None:
+    def started(self, ctx: "Context", trees: "Iterable[Tree]") -> None:
         """Called before the first step of a new run with all training trees; what is found out goes to ``ctx.state``.
 
         Not called when a run goes on, nor for streamed sources.
         """
 
-    def resumed(self, ctx: Context) -> None:
+    def resumed(self, ctx: "Context") -> None:
         """Called when ``ctx.state`` was restored from a checkpoint."""
 
-    def opened(self, ctx: Context) -> None:
+    def opened(self, ctx: "Context") -> None:
         """Called before the first step of this start of the run, new or resumed, when all models are there.
 
         Open here what is closed by ``ctx.closing``, and keep it in ``ctx.services``.
         """
 
-    def arrange(self, trees: Sequence[Tree]) -> Sequence[Tree]:
+    def arrange(self, trees: "Sequence[Tree]") -> "Sequence[Tree]":
         """Rebuild the trees of a step before they are shared among processes; a pure function of the whole batch."""
         return trees
 
-    def collect(self, batch: Batch, ctx: Context) -> Batch:
+    def collect(self, batch: "Batch", ctx: "Context") -> "Batch":
         """Without gradient, once per optimizer step, on this process's share: references, rollouts, advantages.
 
         No collective may be called in it; what is needed of the other processes goes through `totals`.
         """
         return batch
 
-    def totals(self, batch: Batch) -> Mapping[str, float]:
+    def totals(self, batch: "Batch") -> Mapping[str, float]:
         """Numbers of this process's share that `forward` needs of the whole step.
 
         They are summed over processes; `forward` finds the sums in ``batch.totals``. The names must be the same on
@@ -181,18 +169,18 @@ class Method(Component):
         """
         return {}
 
-    def wants_more(self, batch: Batch, draws: int) -> bool:
+    def wants_more(self, batch: "Batch", draws: int) -> bool:
         """True to draw another batch and collect it before training on all; ``draws``: how many there were so far.
 
         It must depend on ``batch.totals`` alone, which are the same on every process.
         """
         return False
 
-    def settle(self, batch: Batch, ctx: Context) -> Batch:
+    def settle(self, batch: "Batch", ctx: "Context") -> "Batch":
         """Without gradient, when ``batch.totals`` are known: what needs the whole step, such as advantages."""
         return batch
 
-    def minibatch(self, batch: Batch, update: int, ctx: Context) -> Batch:
+    def minibatch(self, batch: "Batch", update: int, ctx: "Context") -> "Batch":
         """The part of a settled batch that an update (0-based, of `updates_per_step`) trains on.
 
         A pure function of the batch, whose column ``position`` ``[N]`` says where its trees stand in the whole step.
@@ -200,16 +188,16 @@ class Method(Component):
         return batch
 
     @abstractmethod
-    def forward(self, models: Models, batch: Batch) -> Any:
+    def forward(self, models: "Models", batch: "Batch") -> Any:
         """With gradient: score a part of the batch and return `supplies`."""
 
-    def before_update(self, ctx: Context) -> None:
+    def before_update(self, ctx: "Context") -> None:
         """Called when the gradient of an update is complete, over all processes, before it is clipped."""
 
-    def after_step(self, ctx: Context) -> Mapping[str, float]:
+    def after_step(self, ctx: "Context") -> Mapping[str, float]:
         """Adapt after an optimizer step; return metrics."""
         return {}
 
-    def after_eval(self, ctx: Context, losses: Mapping[str, float]) -> Mapping[str, float]:
+    def after_eval(self, ctx: "Context", losses: Mapping[str, float]) -> Mapping[str, float]:
         """Called with the held-out loss (nats per token) of every evaluation set; return metrics."""
         return {}
