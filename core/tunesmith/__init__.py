@@ -4,6 +4,7 @@ This module is the public API for plugin authors. Importing it does not import t
 """
 
 from tunesmith.components import (
+    GOALS,
     KINDS,
     AnyFormat,
     AnyGenerator,
@@ -37,6 +38,7 @@ from tunesmith.components import (
     Tracker,
     TrackerSession,
     Verdict,
+    Volume,
 )
 from tunesmith.converters import Conversion, Converter
 from tunesmith.embeddings_first import EmbeddingsFirstMethod
@@ -86,6 +88,7 @@ from tunesmith.replay import ReplayMethod, SomeData
 __version__ = "0.1.0"
 
 __all__ = [
+    "GOALS",
     "KINDS",
     "Answer",
     "AnyFormat",
@@ -157,6 +160,7 @@ __all__ = [
     "Unpaired",
     "UnpairedLogps",
     "Verdict",
+    "Volume",
     "did_you_mean",
     "hookimpl",
     "nearest",
