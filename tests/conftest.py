@@ -3,11 +3,13 @@
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)  # what is printed is as wide as in a file; processes that run tests side by side set it
 SENTENCES = [
     "The quick brown fox jumps over the lazy dog and runs into the forest.",
     "A model that reads text learns which token comes next.",
@@ -27,6 +29,13 @@ def own_cache(tmp_path_factory, monkeypatch):
     """No test reads what another wrote, nor the user's cache; no hub is asked."""
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_randomness():
+    """A test draws the same numbers whatever ran before it, also beside others in another process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
