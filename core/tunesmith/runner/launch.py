@@ -185,11 +185,29 @@ def _log_file(output: Path, main: bool) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------- the run
 def _train(run: Run, registry: Registry, processes: Processes, output: Path, resume: bool) -> Path:
     quiet_transformers()
-    settings, method = run.settings, run.method
     _check(run, processes)
     last = checkpoint.newest(output / CHECKPOINTS) if resume else None
     if resume and last is None:
         log.warning("no whole checkpoint in %s; the run starts from its first step", output / CHECKPOINTS)
+    trainer, data = make_trainer(run, registry, processes, output, last)
+    with StopRequest() as stop, trainer.context.closing:
+        run.method.opened(trainer.context)
+        if last is not None:
+            trainer.restore(last)
+        if processes.main:
+            _describe(run, data, trainer, output)
+        if last is None:
+            run.method.started(trainer.context, training_trees(data))
+        with _tracking(trainer), _counting_streams(data, processes, output):
+            trainer.fit(stop)
+            return trainer.finish()
+
+
+def make_trainer(
+    run: Run, registry: Registry, processes: Processes, output: Path, last: Path | None
+) -> tuple[Trainer, LoadedData]:
+    """Load rows and models of a run, from a checkpoint where it goes on; nothing is opened or trained yet."""
+    settings, method = run.settings, run.method
     tokenizer = _tokenizer(run, registry, last)
     with processes.main_first():
         data = load_data(run, registry, tokenizer, output=output if processes.main else None)
@@ -220,18 +238,7 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
     context.models = Models(policy, reference, critic)
     labels = [corpus.label for corpus in data.corpora]
     seed_everything(settings.seed)
-    trainer = Trainer(run, registry, context, sampler, data.eval_sets, labels, processes, output)
-    with StopRequest() as stop, context.closing:
-        method.opened(context)
-        if last is not None:
-            trainer.restore(last)
-        if processes.main:
-            _describe(run, data, policy, trainer, processes, output, registry)
-        if last is None:
-            method.started(context, _training_trees(data))
-        with _tracking(trainer), _counting_streams(data, processes, output):
-            trainer.fit(stop)
-            return trainer.finish()
+    return Trainer(run, registry, context, sampler, data.eval_sets, labels, processes, output), data
 
 
 def _check(run: Run, processes: Processes) -> None:
@@ -284,7 +291,7 @@ def _sampler(run: Run, data: LoadedData) -> Sampler:
     )
 
 
-def _training_trees(data: LoadedData) -> Iterator[Tree]:
+def training_trees(data: LoadedData) -> Iterator[Tree]:
     """Every training tree once, sources that are streamed left out."""
     for corpus in data.corpora:
         if isinstance(corpus, Corpus):
@@ -330,20 +337,13 @@ def _texts(example: Any) -> list[str]:
     return [value for value in values if isinstance(value, str)]
 
 
-def _describe(
-    run: Run,
-    data: LoadedData,
-    policy: Scorer,
-    trainer: Trainer,
-    processes: Processes,
-    output: Path,
-    registry: Registry,
-) -> None:
+def _describe(run: Run, data: LoadedData, trainer: Trainer, output: Path) -> None:
     """Say what is about to happen, and write it down."""
+    processes, policy = trainer.processes, trainer.context.models.policy
     sources = [
         {"label": c.label, "group": c.group, "fingerprint": c.fingerprint} for c in [*data.corpora, *data.probes]
     ]
-    records.write_manifest(output, registry, sources, processes.count)
+    records.write_manifest(output, trainer.registry, sources, processes.count)
     records.write_data_report(output, data.report.as_dict())
     for line in data.report.lines():
         log.info("%s", line)
