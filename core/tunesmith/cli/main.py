@@ -11,7 +11,7 @@ import click
 
 from tunesmith import __version__, unsandboxed
 from tunesmith.cli import failures, terminal
-from tunesmith.cli.common import COMMANDS, DEBUG_VARIABLE, Shared, is_main_process, load_registry, plugin_options
+from tunesmith.cli.common import COMMANDS, DEBUG_VARIABLE, FIRST, Shared, is_main_process, load_registry, plugin_options
 from tunesmith.errors import ConfigError, TunesmithError, did_you_mean
 from tunesmith.plugins import GROUP
 
@@ -43,7 +43,7 @@ class Root(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write our commands from the table, so that help imports none of them."""
-        rows = [(name, summary) for name, (_, summary) in COMMANDS.items()]
+        rows = [(name, COMMANDS[name][1]) for name in FIRST]
         strangers: list[tuple[str, str]] = []
         for name, (plugin, command) in sorted(load_registry().commands().items()):
             (rows if plugin.distribution == GROUP else strangers).append((name, command.get_short_help_str(limit=60)))
@@ -51,6 +51,8 @@ class Root(click.Group):
             if listed:
                 with formatter.section(title):
                     formatter.write_dl(listed)
+        with formatter.section("More, each with --help"):
+            formatter.write_text(", ".join(name for name in COMMANDS if name not in FIRST))
 
 
 def _unknown_command(word: str, known: Sequence[str]) -> ConfigError:
