@@ -21,6 +21,7 @@ from tunesmith import (
     SomeData,
     Text,
     TokenLogps,
+    Volume,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +50,24 @@ class ADEPT(ReplayMethod):
         "been trained before (cpt --warm-embeddings).",
         memory="4 bytes per parameter, and 12 more per parameter of the copies; activations and gradients from the "
         "first copy up only.",
+        volumes=(
+            Volume(
+                "vertical domain",
+                "tokens",
+                5_000_000_000,
+                20_000_000_000,
+                source="strategy guide, section 5.1",
+                goals=("domain",),
+            ),
+            Volume(
+                "internal knowledge",
+                "tokens",
+                1_000_000_000,
+                5_000_000_000,
+                source="strategy guide, section 5.1",
+                goals=("facts",),
+            ),
+        ),
     )
     defaults: ClassVar[Mapping[str, Any]] = {
         "learning_rate": 2e-4,

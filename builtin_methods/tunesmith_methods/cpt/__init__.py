@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 import tunesmith
-from tunesmith import AnyObjective, Card, EmbeddingsFirstMethod, Method, ReplayMethod, Text, TokenLogps
+from tunesmith import AnyObjective, Card, EmbeddingsFirstMethod, Method, ReplayMethod, Text, TokenLogps, Volume
 
 
 class CPT(EmbeddingsFirstMethod, ReplayMethod):
@@ -23,6 +23,36 @@ class CPT(EmbeddingsFirstMethod, ReplayMethod):
         data="5B-20B tokens for a vertical domain, 10B-50B and more for a new language, 1B-5B for internal "
         "knowledge; 10-20% general text among them (25-50% for a new language).",
         memory="16 bytes per parameter (weights, gradients, AdamW states) and activations.",
+        volumes=(
+            Volume(
+                "vertical domain",
+                "tokens",
+                5_000_000_000,
+                20_000_000_000,
+                source="strategy guide, section 5.1",
+                note="mix in 10-20% general text",
+                goals=("domain",),
+            ),
+            Volume(
+                "new language",
+                "tokens",
+                10_000_000_000,
+                50_000_000_000,
+                source="strategy guide, section 5.1",
+                note="update the tokenizer first",
+                goals=("language",),
+                open_ended=True,
+            ),
+            Volume(
+                "internal knowledge",
+                "tokens",
+                1_000_000_000,
+                5_000_000_000,
+                source="strategy guide, section 5.1",
+                note="dense text: code bases, manuals",
+                goals=("facts",),
+            ),
+        ),
     )
     defaults: ClassVar[Mapping[str, Any]] = {
         "learning_rate": 1e-4,

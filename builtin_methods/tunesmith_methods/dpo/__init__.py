@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Method, Preference, ReferencedMethod, ReferencedPairLogps
+from tunesmith import AnyObjective, Card, Method, Preference, ReferencedMethod, ReferencedPairLogps, Volume
 
 
 class DPO(ReferencedMethod):
@@ -23,6 +23,17 @@ class DPO(ReferencedMethod):
         "Start from a model that was fine-tuned on such answers.",
         data="10k-60k pairs; a clear gap between chosen and rejected counts for more than their number.",
         memory="18 bytes per parameter in full (16 with a cached reference); with lora the reference is free.",
+        volumes=(
+            Volume(
+                "alignment",
+                "pairs",
+                10_000,
+                60_000,
+                source="strategy guide, section 5.3",
+                note="a clear gap between the answers counts for more than scale",
+            ),
+        ),
+        goals=("style", "safety"),
     )
     defaults: ClassVar[Mapping[str, Any]] = {
         "learning_rate": 5e-7,

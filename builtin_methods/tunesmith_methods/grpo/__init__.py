@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Method, OnlineMethod, Preset
+from tunesmith import AnyObjective, Card, Method, OnlineMethod, Preset, Volume
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,17 @@ class GRPO(OnlineMethod):
         "Start with a cold-start SFT where it does not yet keep to the format.",
         data="10k-50k prompts of mixed difficulty; those always or never solved teach nothing.",
         memory="16 bytes per parameter in full, 18 with a reference (kl_coef above 0); no critic.",
+        volumes=(
+            Volume(
+                "online RL",
+                "prompts",
+                10_000,
+                50_000,
+                source="strategy guide, section 5.3",
+                note="prompts alone: the answers are sampled",
+            ),
+        ),
+        goals=("reasoning", "tool-use", "task", "format"),
     )
     defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-6, "batch_size": 32, "betas": (0.9, 0.99)}
     adapter_defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-5}

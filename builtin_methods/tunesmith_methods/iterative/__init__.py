@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Method, OnlineMethod, PairLogps, ReferencedPairLogps, UnpairedLogps
+from tunesmith import AnyObjective, Card, Method, OnlineMethod, PairLogps, ReferencedPairLogps, UnpairedLogps, Volume
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,6 +160,10 @@ class IterativeDPO(_Rounds):
         data="10k-60k prompts, split over about 3 rounds; a reward model or a verifier.",
         memory="18 bytes per parameter in full; with lora the reference is free. Sampling, judging and training take "
         "turns.",
+        volumes=(
+            Volume("3 rounds", "prompts", 10_000, 60_000, source="arXiv:2405.07863", note="20k prompts a round there"),
+        ),
+        goals=("style", "safety", "reasoning"),
     )
     defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 5e-7, "batch_size": 256, "schedule": "constant"}
     adapter_defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 5e-6}
@@ -211,6 +215,10 @@ class IterativeKTO(_Rounds):
         use_when="As iterative-dpo where a reward says good or bad rather than better or worse.",
         data="10k-60k prompts, split over about 3 rounds; a reward model or a verifier.",
         memory="18 bytes per parameter in full; with lora the reference is free.",
+        volumes=(
+            Volume("3 rounds", "prompts", 10_000, 60_000, source="arXiv:2405.07863", note="20k prompts a round there"),
+        ),
+        goals=("style", "safety", "reasoning"),
     )
     defaults: ClassVar[Mapping[str, Any]] = IterativeDPO.defaults
     adapter_defaults: ClassVar[Mapping[str, Any]] = IterativeDPO.adapter_defaults

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Method, ReferencedMethod, Unpaired, UnpairedLogps
+from tunesmith import AnyObjective, Card, Method, ReferencedMethod, Unpaired, UnpairedLogps, Volume
 
 if TYPE_CHECKING:
     from tunesmith.data.trees import Batch, Tree
@@ -30,6 +30,17 @@ class KTO(ReferencedMethod):
         use_when="Production logs with thumbs up and down, where pairs are scarce.",
         data="From a few thousand labelled answers; the two classes may be unbalanced.",
         memory="18 bytes per parameter in full (16 with a cached reference); with lora the reference is free.",
+        volumes=(
+            Volume(
+                "thumbs up and down",
+                "rows",
+                1_000,
+                60_000,
+                source="ours, not verified: the guide gives no number",
+                note="both labels; batches of 4 and more",
+            ),
+        ),
+        goals=("style", "safety"),
     )
     defaults: ClassVar[Mapping[str, Any]] = {
         "learning_rate": 5e-7,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Method, OfflineMethod, PairLogps, Preference
+from tunesmith import AnyObjective, Card, Method, OfflineMethod, PairLogps, Preference, Volume
 
 if TYPE_CHECKING:
     from tunesmith.data.trees import Batch, Tree
@@ -27,6 +27,17 @@ class ORPO(OfflineMethod):
         use_when="Pairs and a base model that was not fine-tuned yet, or too little memory for a reference.",
         data="10k-60k pairs.",
         memory="16 bytes per parameter in full: one model.",
+        volumes=(
+            Volume(
+                "alignment",
+                "pairs",
+                10_000,
+                60_000,
+                source="strategy guide, section 5.3",
+                note="a clear gap between the answers counts for more than scale",
+            ),
+        ),
+        goals=("style", "safety"),
     )
     defaults: ClassVar[Mapping[str, Any]] = {
         "learning_rate": 8e-6,

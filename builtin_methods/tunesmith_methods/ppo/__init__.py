@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 import tunesmith
-from tunesmith import AnyObjective, Card, CriticLogps, HasCritic, Method, Objective, OnlineMethod, ParamGroup, Role
+from tunesmith import (
+    AnyObjective,
+    Card,
+    CriticLogps,
+    HasCritic,
+    Method,
+    Objective,
+    OnlineMethod,
+    ParamGroup,
+    Role,
+    Volume,
+)
 
 if TYPE_CHECKING:
     from tunesmith.data.trees import Batch, Tree
@@ -30,6 +41,17 @@ class PPO(OnlineMethod, HasCritic):
         data="10k-50k prompts, and a reward model trained on 100k-1M pairs or a verifier.",
         memory="34 bytes per parameter in full (policy and critic 16 each, reference 2, and the reward model); with "
         "lora all of them share one base.",
+        volumes=(
+            Volume(
+                "online RL",
+                "prompts",
+                10_000,
+                50_000,
+                source="strategy guide, section 5.3",
+                note="prompts alone: the answers are sampled",
+            ),
+        ),
+        goals=("reasoning", "style", "safety", "tool-use"),
     )
     defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-6, "batch_size": 64, "betas": (0.9, 0.95)}
     adapter_defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-5}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Method, OfflineMethod, Text, TokenLogps
+from tunesmith import AnyObjective, Card, Method, OfflineMethod, Text, TokenLogps, Volume
 
 
 class PT(OfflineMethod):
@@ -24,6 +24,26 @@ class PT(OfflineMethod):
         data="About 20 tokens per parameter for the least compute; far more (1,000+) for a model that serves long. "
         "Trillions of tokens at 7B and above.",
         memory="16 bytes per parameter (weights, gradients, AdamW states) and activations.",
+        volumes=(
+            Volume(
+                "least compute",
+                "tokens",
+                140_000_000_000,
+                1_400_000_000_000,
+                source="strategy guide, section 1; arXiv:2203.15556",
+                note="20 tokens per parameter of a 7B-70B model",
+            ),
+            Volume(
+                "a model that serves long",
+                "tokens",
+                1_000_000_000_000,
+                15_000_000_000_000,
+                source="strategy guide, section 1",
+                note="Llama 3 saw more than 15T",
+                open_ended=True,
+            ),
+        ),
+        goals=("pretrain",),
     )
     defaults: ClassVar[Mapping[str, Any]] = {
         "learning_rate": 1e-3,

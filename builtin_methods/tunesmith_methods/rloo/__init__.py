@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Method, OnlineMethod
+from tunesmith import AnyObjective, Card, Method, OnlineMethod, Volume
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +26,17 @@ class RLOO(OnlineMethod):
         use_when="As GRPO: verifiable tasks, or a reward model, on few samples a prompt. Its gradient is unbiased.",
         data="10k-50k prompts of mixed difficulty.",
         memory="18 bytes per parameter in full (16 without KL); no critic.",
+        volumes=(
+            Volume(
+                "online RL",
+                "prompts",
+                10_000,
+                50_000,
+                source="strategy guide, section 5.3",
+                note="prompts alone: the answers are sampled",
+            ),
+        ),
+        goals=("reasoning", "tool-use", "task", "format"),
     )
     defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-6, "batch_size": 32, "betas": (0.9, 0.99)}
     adapter_defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-5}

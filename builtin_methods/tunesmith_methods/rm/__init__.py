@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Comparison, Method, OfflineMethod, RankedScores
+from tunesmith import AnyObjective, Card, Comparison, Method, OfflineMethod, RankedScores, Volume
 
 
 class RM(OfflineMethod):
@@ -24,6 +24,17 @@ class RM(OfflineMethod):
         "pick the best of n.",
         data="100k-1M pairs, as diverse as possible; a smaller clean set can beat a larger one.",
         memory="16 bytes per parameter in full.",
+        volumes=(
+            Volume(
+                "reward model",
+                "pairs",
+                100_000,
+                1_000_000,
+                source="strategy guide, section 5.3",
+                note="diverse; 80k curated pairs have won as well (arXiv:2410.18451)",
+            ),
+        ),
+        goals=("style", "safety"),
     )
     defaults: ClassVar[Mapping[str, Any]] = {
         "learning_rate": 1e-5,

@@ -20,6 +20,7 @@ from tunesmith import (
     OfflineMethod,
     Preset,
     TokenLogps,
+    Volume,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,44 @@ class SFT(OfflineMethod):
         data="1k-10k curated conversations for chat, 500-2k for one task, 2k-5k as a cold start before RL, "
         "100k-1M reasoning traces for distillation.",
         memory="16 bytes per parameter in full; about 2 per parameter with lora, 0.6 with a 4-bit base.",
+        volumes=(
+            Volume(
+                "general chat",
+                "rows",
+                1_000,
+                10_000,
+                source="strategy guide, section 5.2; arXiv:2305.11206",
+                note="curated by hand and diverse",
+                goals=("style", "safety"),
+            ),
+            Volume(
+                "one task",
+                "rows",
+                500,
+                2_000,
+                source="strategy guide, section 5.2",
+                note="extraction, classification; avoid over-fitting",
+                goals=("task", "format", "tool-use"),
+            ),
+            Volume(
+                "deep reasoning",
+                "rows",
+                100_000,
+                1_000_000,
+                source="strategy guide, section 5.2; arXiv:2501.12948",
+                note="distilled chains of thought",
+                goals=("reasoning",),
+            ),
+            Volume(
+                "cold start before RL",
+                "rows",
+                2_000,
+                5_000,
+                source="strategy guide, section 5.2; arXiv:2501.12948",
+                note="only the format of reasoning",
+                goals=("reasoning", "tool-use"),
+            ),
+        ),
     )
     defaults: ClassVar[Mapping[str, Any]] = {
         "learning_rate": 1e-5,

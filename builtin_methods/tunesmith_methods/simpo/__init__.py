@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Method, OfflineMethod, PairLogps, Preference
+from tunesmith import AnyObjective, Card, Method, OfflineMethod, PairLogps, Preference, Volume
 
 
 class SimPO(OfflineMethod):
@@ -23,6 +23,17 @@ class SimPO(OfflineMethod):
         "The learning rate is the critical setting: 1e-5 breaks a model.",
         data="10k-60k pairs, best sampled from the model itself and ranked by a strong reward model.",
         memory="16 bytes per parameter in full: one model.",
+        volumes=(
+            Volume(
+                "alignment",
+                "pairs",
+                10_000,
+                60_000,
+                source="strategy guide, section 5.3",
+                note="a clear gap between the answers counts for more than scale",
+            ),
+        ),
+        goals=("style", "safety"),
     )
     defaults: ClassVar[Mapping[str, Any]] = {
         "learning_rate": 6e-7,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, cast
 
 import click
@@ -13,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
 from tunesmith.cli.listing import check_kind, kind_named
-from tunesmith.components import KINDS, Component, Method, Reward, Settings
+from tunesmith.components import KINDS, Component, Method, Reward, Settings, Volume
 from tunesmith.errors import ConfigError, did_you_mean
 from tunesmith.fieldtypes import field_type, help_texts, plain
 from tunesmith.plugins import Registry, article
@@ -96,6 +97,8 @@ def _method_facts(registry: Registry, cls: type[Method]) -> dict[str, Any]:
         "use_when": card.use_when,
         "data": card.data,
         "memory": card.memory,
+        "goals": list(card.serves()),
+        "volumes": [{**asdict(volume), "goals": list(volume.goals or card.goals)} for volume in card.volumes],
         "consumes": cls.consumes.__name__,
         "formats": [other.name for other in formats],
         "supplies": cls.supplies.__name__,
@@ -169,7 +172,7 @@ def _page(facts: Mapping[str, Any]) -> list[str]:
     package = f"{facts['package']} {facts['version']}".rstrip()
     lines = [f"{click.style(facts['name'], fg='cyan', bold=True)}  {facts['kind']}, from {package}"]
     lines += [terminal.paragraph(facts["summary"], indent=2), ""]
-    lines += _card(facts)
+    lines += _card(facts) + _volumes(facts)
     for name, preset in facts.get("presets", {}).items():
         title = [click.style("Presets", bold=True)] if name == next(iter(facts["presets"])) else []
         lines += [*title, *_entry(f"--preset {name}", preset["summary"], "; ".join(_assignments(preset["settings"])))]
@@ -207,6 +210,15 @@ def _card(facts: Mapping[str, Any]) -> list[str]:
     rows["needs"] = ", ".join(facts["needs"])
     lines = [terminal.paragraph(text, indent=12, first=f"  {label:<10}") for label, text in rows.items() if text]
     return [*lines, ""] if lines else []
+
+
+def _volumes(facts: Mapping[str, Any]) -> list[str]:
+    """How much data each use typically takes."""
+    volumes = [Volume(**volume) for volume in facts.get("volumes", [])]
+    if not volumes:
+        return []
+    rows = [(v.use_case, str(v), ". ".join(filter(None, (v.note, v.source)))) for v in volumes]
+    return [click.style("Typical data", bold=True), *terminal.table(rows, wrap=2, indent=2), ""]
 
 
 def _reward_rows(facts: Mapping[str, Any]) -> dict[str, str]:
