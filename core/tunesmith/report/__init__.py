@@ -1,0 +1,1 @@
+"""Pages that stand alone: one HTML file with its own pictures, style and script, and nothing fetched from anywhere."""
