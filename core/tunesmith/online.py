@@ -57,6 +57,7 @@ class OnlineMethod(Method, Sampling, HasReference):
     consumes: ClassVar[type] = Prompt
     supplies: ClassVar[type] = PolicyLogps
     roles: ClassVar[frozenset[Role]] = frozenset({"policy", "reference"})
+    progress: ClassVar[str] = "reward"
 
     rewards: Rewards = Field(min_length=1)
     """What judges the answers: names, {name: ..., settings}, or FILE.py:FUNCTION; their weighted sum counts."""

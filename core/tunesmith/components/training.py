@@ -36,6 +36,14 @@ class Objective(Component):
     def __call__(self, x: Any) -> "Loss":
         """Return the sum over units. Must be a sum over trees, so that it can be evaluated a few trees at a time."""
 
+    def at_start(self) -> Mapping[str, float]:
+        """What is known of ``loss`` and metrics, as means, before anything was learned; checked where it is declared.
+
+        The policy is its own reference and sampled the answers itself, all tokens are equally likely, all answers score
+        the same, and classes weigh 1: DPO's loss is ln 2, say, and PPO's ratio 1.
+        """
+        return {}
+
 
 AnyObjective = Annotated[Objective, named("objective"), written_as("objective")]
 
@@ -78,6 +86,13 @@ class Method(Component):
     """What the policy puts out: token probabilities, or one score of a whole answer."""
     adaptable: ClassVar[bool] = True
     """False where weights of the model itself are what is trained, so that an adapter is refused."""
+    starts_as_base: ClassVar[bool] = True
+    """False where `prepare` changes what the model computes; otherwise a check sees that it does not."""
+    progress: ClassVar[str] = ""
+    """A metric that rises where the method learns, for its check; by default what it supplies says what to look at."""
+    check_settings: ClassVar[Mapping[str, Any]] = {}
+    """Settings of the run or the method with which a check trains a tiny model for a few steps, where defaults do not
+    suit that."""
 
     objective: AnyObjective
 
@@ -106,6 +121,14 @@ class Method(Component):
     def takes(self, group: str) -> "type[Example]":
         """The examples that a data group is made of; by default `consumes`."""
         return self.consumes
+
+    def samples(self) -> Sequence[Example]:
+        """Examples to check the method on, four or more, where what it consumes is a kind of example of its own."""
+        return ()
+
+    def at_start(self) -> Mapping[str, float]:
+        """What is known of the metrics of the first step before anything was learned; see `Objective.at_start`."""
+        return self.objective.at_start()
 
     def mixture(self, step: int, total: int) -> Mapping[str, float] | None:
         """Share of tokens of each data group at a step, or ``None`` to follow the sources' own weights."""

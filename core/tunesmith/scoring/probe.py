@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}
 """Largest difference of log-probabilities that rounding explains; crossing a document border moves them by more."""
 FALLBACK_ORDER: tuple[Path, ...] = ("packed", "padded")
 LONGEST_PROBE = 512
+_allowed: ContextVar[tuple[Path, ...]] = ContextVar("allowed", default=FALLBACK_ORDER)
 
 
 def choose(scorer: Scorer) -> None:
@@ -32,7 +34,7 @@ def choose(scorer: Scorer) -> None:
     with torch.no_grad(), without_dropout(scorer.module):
         scorer.path = "stock"
         wanted = _stock(scorer, batch)
-        for path in FALLBACK_ORDER:
+        for path in _allowed.get():
             problem = _try(scorer, path, batch, wanted, tolerance)
             if problem is None:
                 break
@@ -40,6 +42,16 @@ def choose(scorer: Scorer) -> None:
             scorer.path = "stock"
             model.set_attn_implementation(stock_attention)
     scorer.autocast, scorer.why = autocast, "; ".join(reasons)
+
+
+@contextlib.contextmanager
+def only(*paths: Path) -> Iterator[None]:
+    """For a while no other faster paths are chosen; without any, the model's own forward is used."""
+    token = _allowed.set(paths)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
 
 
 @contextlib.contextmanager
