@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from tunesmith.runner.context import Context
 
 log = logging.getLogger(__name__)
+TOY_REWARD = Path(__file__).with_name("testing") / "toy_reward.py"
+"""A file of rewards for checks."""
 
 
 def _one_or_more(value: Any) -> Any:
@@ -109,6 +112,18 @@ class OnlineMethod(Method, Sampling, HasReference):
                 "part of it: leave top_p, top_k and min_p at their defaults"
             )
         return self
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """Few and short answers, all of which count, judged by a function that a random model can learn to please."""
+        return {
+            "rewards": f"{TOY_REWARD}:even_share",
+            "group_size": 4,
+            "max_new_tokens": 6,
+            "minibatches": 2,
+            "mask_truncated": False,
+            "probe": 0,
+        }
 
     # ------------------------------------------------------------------------------------------ declared
     @property

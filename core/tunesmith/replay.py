@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -37,6 +39,14 @@ class ReplayMethod(OfflineMethod):
     """Evaluation set that forgetting is measured on: held-out replay rows, or the label of an eval_data source."""
     domain_set: str = "train"
     """Evaluation set that domain_gain is measured on: held-out training rows, or the label of an eval_data source."""
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """A few texts to replay."""
+        path = folder / "replay.jsonl"
+        rows = [{"text": f"General text {i}: " + "water is wet, and fire is hot. " * (1 + i % 3)} for i in range(8)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return {"replay": str(path)}
 
     def data_groups(self) -> Mapping[str, Sequence[DataSpec]]:
         """The replay rows."""

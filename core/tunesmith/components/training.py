@@ -90,9 +90,8 @@ class Method(Component):
     """False where `prepare` changes what the model computes; otherwise a check sees that it does not."""
     progress: ClassVar[str] = ""
     """A metric that rises where the method learns, for its check; by default what it supplies says what to look at."""
-    check_settings: ClassVar[Mapping[str, Any]] = {}
-    """Settings of the run or the method with which a check trains a tiny model for a few steps, where defaults do not
-    suit that."""
+    run_for_checks: ClassVar[Mapping[str, Any]] = {}
+    """Settings of the run with which its check trains a tiny model for a few steps, such as another learning_rate."""
 
     objective: AnyObjective
 
@@ -122,7 +121,7 @@ class Method(Component):
         """The examples that a data group is made of; by default `consumes`."""
         return self.consumes
 
-    def samples(self) -> Sequence[Example]:
+    def samples(self) -> "Sequence[Example]":
         """Examples to check the method on, four or more, where what it consumes is a kind of example of its own."""
         return ()
 
