@@ -11,6 +11,8 @@ from tunesmith.report.svg.scales import Scale, number
 WIDTH, HEIGHT = 360.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 10.0, 34.0
 """Room for the axes."""
+COUNTED = frozenset({"step"})
+"""Names of axes that have whole numbers only."""
 COLOURS = 8
 """Colours of the style; series beyond begin again."""
 
@@ -31,18 +33,14 @@ class Frame:
             place = self.y(tick)
             parts.append(tag("line", x1=self.x.start, x2=right, y1=place, y2=place, class_="rule"))
             parts.append(tag("text", number(tick), x=self.x.start - 4, y=place + 3.5, class_="end"))
-        shown = [(self.x(tick), number(tick)) for tick in self.x.ticks()] if x_ticks is None else x_ticks
-        parts += [tag("text", label, x=place, y=bottom + 12, class_="mid") for place, label in shown]
+        if x_ticks is None:
+            x_ticks = [(self.x(tick), number(tick)) for tick in self.x.ticks(whole=x_name in COUNTED)]
+        parts += [tag("text", label, x=place, y=bottom + 12, class_="mid") for place, label in x_ticks]
         if x_name:
             parts.append(tag("text", x_name, x=right, y=bottom + 26, class_="end name"))
         if y_name:
             parts.append(tag("text", y_name, x=2, y=TOP - 1, class_="name"))
         return tag("g", *parts, class_="axes")
-
-
-def frame_of(x: Scale, y: Scale, height: float = HEIGHT) -> Frame:
-    """A frame whose scales were made with `x_room` and `y_room`."""
-    return Frame(x, y, height)
 
 
 def x_room(width: float = WIDTH) -> tuple[float, float]:

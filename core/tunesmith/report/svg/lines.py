@@ -108,7 +108,8 @@ def _series(frame: Frame, line: Line, thinned: Thinned, place: int) -> Markup:
     if not thinned.low or not curve:
         parts += _strokes(frame, thinned.points, "raw" if curve else "line")
     if curve:
-        parts += _strokes(frame, smooth(thinned.points, len(thinned.points) / PARTS), "line")
+        inside = [(px, py) for px, py in thinned.points if frame.y.low <= py <= frame.y.high]
+        parts += _strokes(frame, smooth(inside, len(inside) // PARTS), "line")
     elif len(thinned.points) <= 40:
         parts += [
             tag("circle", cx=frame.x(px), cy=frame.y(py), r=2.0) for px, py in thinned.points if math.isfinite(py)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 Point = tuple[float, float]
 MOST = 400
 """Points of a curve that are drawn one by one; of more, ranges and means of equally many neighbours are drawn."""
+WIDEST = 1e300
+"""What lies beyond is drawn at the edge: differences would overflow."""
 SQUASHED = 40.0
 """A scale is cut where single values would make it this many times wider than all but 1% at either end."""
 
@@ -49,10 +52,11 @@ class Scale:
     def _of(self, value: float) -> float:
         return math.log10(value) if self.log else value
 
-    def ticks(self, most: int = 5) -> list[float]:
-        """Round values on the scale, few of them."""
+    def ticks(self, most: int = 5, *, whole: bool = False) -> list[float]:
+        """Round values on the scale, few of them; ``whole``: whole numbers only."""
         found = log_ticks(self.low, self.high, most) if self.log else round_ticks(self.low, self.high, most)
-        return [tick for tick in found if self.low <= tick <= self.high] or [self.low]
+        inside = [tick for tick in found if self.low <= tick <= self.high]
+        return [tick for tick in inside if tick == int(tick)] if whole else inside
 
 
 def scale_of(values: Iterable[float], start: float, end: float, *, log: bool = False, zero: bool = False) -> Scale:
@@ -64,7 +68,7 @@ def scale_of(values: Iterable[float], start: float, end: float, *, log: bool = F
         log: logarithmic, where all are positive; else it is linear.
         zero: let it begin (or end) at zero.
     """
-    known = [value for value in values if math.isfinite(value)]
+    known = [min(max(value, -WIDEST), WIDEST) for value in values if math.isfinite(value)]
     low, high = min(known, default=0.0), max(known, default=1.0)
     log = log and low > 0
     if zero:
@@ -77,8 +81,6 @@ def scale_of(values: Iterable[float], start: float, end: float, *, log: bool = F
     elif not zero:
         margin = 0.04 * (high - low)
         low, high = low - margin, high + margin
-    if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(high - low)):
-        low, high = -1.0, 1.0
     return Scale(low, high, start, end, log)
 
 
@@ -110,15 +112,15 @@ def round_ticks(low: float, high: float, most: int) -> list[float]:
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
     """Powers of ten, with twos and fives between them where they are few."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    if len(decades) <= 2:
-        fine = [m * 10.0**power for power in decades for m in (1, 2, 3, 5, 7)]
+    decades = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+    if len(decades) < 2:
+        fine = [m * 10.0**power for power in range(decades.start - 1, decades.stop + 1) for m in (1, 2, 3, 5, 7)]
         inside = [tick for tick in fine if low <= tick <= high]
         return inside if len(inside) >= 2 else round_ticks(low, high, most)
-    if len(decades) <= 4:
-        return [m * 10.0**power for power in decades for m in (1, 3)]
+    if len(decades) == 2:
+        return [m * 10.0**power for power in range(decades.start - 1, decades.stop + 1) for m in (1, 3)]
     every = math.ceil(len(decades) / most)
-    return [10.0**power for power in decades if power % every == 0]
+    return [10.0**power for power in decades[::every]]
 
 
 # ---------------------------------------------------------------------------------------------- curves
@@ -156,12 +158,23 @@ def thin(points: Sequence[Point], most: int = MOST) -> Thinned:
     return Thinned(means, low, high, every, lost)
 
 
-def smooth(points: Sequence[Point], window: float) -> list[Point]:
-    """An exponential mean of about ``window`` points, without the pull of its start; gaps are left out."""
-    keep = 1 - 1 / max(1.0, window)
-    total, weight, found = 0.0, 0.0, []
-    for x, y in points:
-        if math.isfinite(y):
-            total, weight = keep * total + y, keep * weight + 1
-            found.append((x, total / weight))
+def smooth(points: Sequence[Point], width: int) -> list[Point]:
+    """Means over about ``width`` neighbours on both sides, the near ones counting most; gaps are left out.
+
+    Two running means, one after the other: a mean of what came before alone would lag behind the curve.
+    """
+    known = [(x, y) for x, y in points if math.isfinite(y)]
+    values = [y for _, y in known]
+    for _ in range(2):
+        values = _running_mean(values, max(1, width // 2))
+    return [(x, y) for (x, _), y in zip(known, values, strict=True)]
+
+
+def _running_mean(values: Sequence[float], reach: int) -> list[float]:
+    """Means over a window that is cut at the ends, alike on both sides, so that a slope stays one."""
+    sums = [0.0, *itertools.accumulate(values)]
+    found = []
+    for i in range(len(values)):
+        near = min(reach, i, len(values) - 1 - i)
+        found.append((sums[i + near + 1] - sums[i - near]) / (2 * near + 1))
     return found
