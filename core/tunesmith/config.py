@@ -31,6 +31,7 @@ __all__ = [
     "check_needs",
     "check_objective",
     "check_required",
+    "nested_context",
     "plain",
     "read_run_file",
     "resolve",
@@ -95,13 +96,13 @@ def build(registry: Registry, kind: str, spec: Any) -> Component:
     cls = load_reward(name) if kind == Reward.kind and points_to_code(name) else registry.get(kind, name)
     check_needs(cls)
     try:
-        return cls.model_validate(settings, context=_context(registry)).selected_by(name)
+        return cls.model_validate(settings, context=nested_context(registry)).selected_by(name)
     except ValidationError as error:
         raise explain(error, cls, f"{kind} {name}") from None
 
 
-def _context(registry: Registry) -> dict[str, Any]:
-    """How components inside of settings are built while pydantic validates them."""
+def nested_context(registry: Registry) -> dict[str, Any]:
+    """What pydantic is given as context when it validates settings: how components inside of them are built."""
 
     def nested(kind: str, spec: Any) -> Component:
         try:
@@ -249,7 +250,7 @@ def _validate(
     registry: Registry, method_name: str, values: Mapping[str, Any], origins: dict[str, str], locate: Any
 ) -> Run:
     cls = cast(type[Method], registry.get(Method.kind, method_name))
-    context = _context(registry)
+    context = nested_context(registry)
     known = {*RunSettings.model_fields, *cls.model_fields}
     own = {key: value for key, value in values.items() if key in cls.model_fields}
     rest = {key: value for key, value in values.items() if key not in own}

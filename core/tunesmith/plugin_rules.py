@@ -62,14 +62,15 @@ def read_components(module: Any) -> list[type[Component]]:
         if registered is None:
             raise PluginFault(f"{hook} returned nothing; it must return a list of classes")
         for cls in registered:
-            _check_component(cls, hook, kind)
+            check_component(cls, hook, kind)
             if any(cls.name == other.name for other in components if other.kind == kind):
                 raise PluginFault(f"{hook} returned two components called {cls.name!r}")
             components.append(cls)
     return components
 
 
-def _check_component(cls: Any, hook: str, kind: str) -> None:
+def check_component(cls: Any, hook: str, kind: str) -> None:
+    """Raises `PluginFault` for what is no component of a kind; ``hook``: who returned it."""
     base = KINDS[kind]
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise PluginFault(f"{hook} returned {cls!r}, which is not a subclass of tunesmith.{base.__name__}")

@@ -9,7 +9,7 @@ from tunesmith.config import build
 from tunesmith.plugins import load
 from tunesmith.testing import Finding, Report, check_reward
 from tunesmith.testing.answers import NUMBERS, hostile, null_policies
-from tunesmith.testing.rewards import findings
+from tunesmith.testing.conform import checking
 
 PLUGIN = Path(__file__).parent / "reward_plugin.py"
 
@@ -19,6 +19,12 @@ def toys():
     """``toys(name, **settings)``: a reward of the plugin."""
     registry = load(files=[PLUGIN])
     return lambda name, **settings: build(registry, "reward", {"name": name, "timeout": 1, **settings})
+
+
+def the_finding(reward, name):
+    """The finding of one check, after those before it."""
+    with checking(reward, {}) as made:
+        return next(finding for finding in made.findings() if finding.check == name)
 
 
 @pytest.mark.parametrize("name", ["toy-sums", "toy-batched-sums"])
@@ -57,8 +63,7 @@ def test_a_reward_that_keeps_its_promises_passes_every_check(toys, name):
     ],
 )
 def test_every_fault_is_found_where_it_shows(toys, fault, check, seen):
-    found = (finding for finding in findings(toys("toy-sums", fault=fault)) if finding.check == check)
-    finding = next(found)
+    finding = the_finding(toys("toy-sums", fault=fault), check)
     assert finding.state == "failed" and seen in finding.seen
 
 
@@ -78,8 +83,9 @@ def test_a_heavy_import_is_found(tmp_path):
     path = tmp_path / "heavy_reward.py"
     path.write_text(f"import numpy\n{PLUGIN.read_text().replace('from __future__ import annotations', '')}")
     reward = build(load(files=[path]), "reward", "toy-tone")
-    [finding] = [finding for finding in findings(reward) if finding.check == "imports"]
-    assert finding == Finding("imports", "failed", "importing heavy_reward.py loads numpy; import it inside functions")
+    assert the_finding(reward, "imports") == Finding(
+        "imports", "failed", "importing heavy_reward.py loads numpy; import it inside functions"
+    )
 
 
 def test_what_cannot_be_checked_is_said(toys):

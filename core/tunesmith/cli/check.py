@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,7 @@ from tunesmith.cli.sandbox import unsandboxed_option
 from tunesmith.errors import ConfigError, DataError, ResourceError
 
 if TYPE_CHECKING:
-    from tunesmith.components import Component, Reward
+    from tunesmith.components import Component
     from tunesmith.plugins import Registry
     from tunesmith.testing.report import Finding, Report
 
@@ -44,18 +44,19 @@ def check(kind: str, name: str, as_json: bool, **options: Any) -> None:
     cannot be made as it is asked for.
     """
     from tunesmith.testing.report import Report
+    from tunesmith.testing.suite import Checking
 
     kind = check_kind(kind)
-    if kind not in CHECKS:
-        raise ConfigError(f"nothing checks a {kind} yet", why=f"kinds that can be checked: {', '.join(CHECKS)}")
     registry = load_registry()
     component = _component(registry, kind, name, options["overrides"])
-    found = CHECKS[kind](registry, component, options)
-    if as_json:
-        report = Report(kind, component.name, list(found))
-        terminal.print_json(report.as_dict())
-    else:
-        report = _printed(kind, component.name, found)
+    data = {"rows": ROWS[kind](registry, options)} if options["data"] is not None else {}
+    with Checking(type(component), lambda folder: component, registry, data) as checking:
+        found = checking.findings()
+        if as_json:
+            report = Report(kind, component.name, list(found))
+            terminal.print_json(report.as_dict())
+        else:
+            report = _printed(kind, component.name, found)
     if report.failed:
         click.get_current_context().exit(DataError.exit_code)
     if any(finding.check in UNJUDGED for finding in report.skipped):
@@ -102,22 +103,20 @@ def _settings(cls: type[Component] | None, overrides: Sequence[str]) -> dict[str
     return found
 
 
-def _reward(registry: Registry, reward: Component, options: Mapping[str, Any]) -> Iterator[Finding]:
+def _answers(registry: Registry, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of ``--data`` with a prompt and the completion that is right."""
     from tunesmith.cli.sources import data_spec
     from tunesmith.rollout.completions import candidates, samples_file
-    from tunesmith.testing.rewards import findings
 
-    rows = None
-    if options["data"] is not None:
-        spec = data_spec(registry, samples_file(options["data"]), options["columns"])
-        found = [one.rollout for one in candidates(spec, registry)]
-        rows = [{**one.columns, "prompt": one.prompt, "completion": one.completion} for one in found]
-    return findings(cast("Reward", reward), rows)
+    spec = data_spec(registry, samples_file(options["data"]), options["columns"])
+    found = [one.rollout for one in candidates(spec, registry)]
+    return [{**one.columns, "prompt": one.prompt, "completion": one.completion} for one in found]
 
 
 UNJUDGED = ("loading", "judging")
 """Checks that are skipped where a component could not do its work at all."""
-CHECKS: dict[str, Callable[[Registry, Component, Mapping[str, Any]], Iterator[Finding]]] = {"reward": _reward}
+ROWS: Mapping[str, Callable[[Registry, Mapping[str, Any]], list[dict[str, Any]]]] = {"reward": _answers}
+"""Kinds that can be checked with rows of the user's, and how these are read."""
 
 
 def _printed(kind: str, name: str, found: Iterator[Finding]) -> Report:

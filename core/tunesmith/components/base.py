@@ -2,7 +2,8 @@
 
 # annotations are evaluated here, once: as strings they would be anew for every component there is (PEP 563)
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
@@ -38,6 +39,15 @@ class Component(Settings):
         """Remember how the component was asked for."""
         self._selector = selector
         return self
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """Settings that `tunesmith check` makes the component with where none are given: small, quick, no network.
+
+        Args:
+            folder: an empty one, for files that the settings speak of.
+        """
+        return {}
 
 
 def named(kind: str) -> Any:

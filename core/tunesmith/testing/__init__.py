@@ -1,11 +1,25 @@
 """Checks that authors of plugins run on their components, in tests or with ``tunesmith check``.
 
->>> from tunesmith.testing import check_reward
->>> report = check_reward(MyReward())  # doctest: +SKIP
->>> assert not report.failed  # doctest: +SKIP
+A file of tests needs two lines:
+
+>>> from tunesmith.testing import conformance
+>>> test_conformance = conformance(MyThing)  # doctest: +SKIP
 """
 
-from tunesmith.testing.report import Finding, Report
+from tunesmith.testing.conform import check, conformance
+from tunesmith.testing.report import Finding, Report, failed, ok, skipped
 from tunesmith.testing.rewards import check_reward
+from tunesmith.testing.suite import Suite, Unchecked
 
-__all__ = ["Finding", "Report", "check_reward"]
+__all__ = [
+    "Finding",
+    "Report",
+    "Suite",
+    "Unchecked",
+    "check",
+    "check_reward",
+    "conformance",
+    "failed",
+    "ok",
+    "skipped",
+]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from tunesmith.components import Fault, Reward, Rollout, Verdict
 from tunesmith.rollout.lenient import LenientPanel
-from tunesmith.testing.answers import Row
+from tunesmith.testing.answers import Answered, Row
 
 SAME = 1e-9
 """Scores that differ by less are the same."""
@@ -27,13 +27,19 @@ class Subject:
         rows: each with a prompt, a completion that is best, and columns.
         columns: that the reward declares.
         panel: where it judges.
+        policies: ways of answering without knowing anything, by name; each in variants.
+        own: True where the rows are the reward's own or the author's, False for a stand-in.
         seen: all verdicts so far, each with what was judged.
+        again: what was different when it was asked in other ways; ``None`` before that.
     """
 
     reward: Reward
     rows: Sequence[Row]
     columns: Sequence[str]
     panel: LenientPanel
+    policies: Mapping[str, Sequence[Answered]] = field(default_factory=dict)
+    own: bool = True
+    again: str | None = None
     seen: list[tuple[str, Rollout, Verdict]] = field(default_factory=list)
 
     @property

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from importlib.machinery import PathFinder
 
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "numpy")
@@ -42,6 +43,12 @@ def heavy_imports(cls: type) -> tuple[str, list[str]]:
         file = ""
     if not file:
         raise ImportProblemError(f"there is no file of the module {name}")
+    return _loaded(name, file)
+
+
+@lru_cache(maxsize=256)
+def _loaded(name: str, file: str) -> tuple[str, list[str]]:
+    """Asked once per module: an interpreter takes a while to start."""
     importable = _is_found(name, file)
     shown = name if importable else os.path.basename(file)
     script = _SCRIPT.replace("{heavy}", repr(HEAVY))

@@ -24,6 +24,21 @@ class Finding:
     seen: str
 
 
+def ok(seen: str) -> Finding:
+    """A check that passed; its name is that under which its suite has it."""
+    return Finding("", "ok", seen)
+
+
+def failed(seen: str) -> Finding:
+    """A check that failed."""
+    return Finding("", "failed", seen)
+
+
+def skipped(why: str) -> Finding:
+    """A check that could not be made or does not apply."""
+    return Finding("", "skipped", why)
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """All findings about a component, in the order of the checks. As text: a line per check.
