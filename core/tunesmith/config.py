@@ -93,12 +93,19 @@ def build(registry: Registry, kind: str, spec: Any) -> Component:
     if kind == Reward.kind and isinstance(spec, str) and os.path.exists(spec):
         spec = _claimed_by_reward(registry, spec)
     name, settings = _split(kind, spec)
-    cls = load_reward(name) if kind == Reward.kind and points_to_code(name) else registry.get(kind, name)
+    in_file = kind == Reward.kind and points_to_code(name)
+    cls = load_reward(name) if in_file else registry.get(kind, name)
     check_needs(cls)
     try:
-        return cls.model_validate(settings, context=nested_context(registry)).selected_by(name)
+        component = cls.model_validate(settings, context=nested_context(registry))
+        return component.selected_by(name if in_file else _written(registry, cls, name))
     except ValidationError as error:
         raise explain(error, cls, f"{kind} {name}") from None
+
+
+def _written(registry: Registry, cls: type[Component], name: str) -> str:
+    """What run.yaml says of a component: as it was asked for, and with its plugin where it stands in for another."""
+    return name if "/" in name or not cls.replaces else registry.exact(registry.owner(cls), cls)
 
 
 def nested_context(registry: Registry) -> dict[str, Any]:
@@ -137,7 +144,7 @@ def _claimed(registry: Registry, spec: Any) -> Any:
         return spec
     if word in registry.names(Source.kind) and not os.path.exists(word):
         return {"name": word, **extra}
-    sources = [cast(type[Source], cls) for _, cls in registry.entries(Source.kind)]
+    sources = [cast(type[Source], cls) for _, cls in registry.current(Source.kind)]
     for source in sorted(sources, key=lambda cls: (-cls.priority, cls.name)):
         claimed = source.claims(word)
         if claimed is not None:
@@ -152,7 +159,7 @@ def _claimed(registry: Registry, spec: Any) -> Any:
 
 def _claimed_by_reward(registry: Registry, path: str) -> Mapping[str, Any]:
     """The settings of the reward that knows what to do with an existing path."""
-    for _, cls in registry.entries(Reward.kind):
+    for _, cls in registry.current(Reward.kind):
         claimed = cast(type[Reward], cls).claims(path)
         if claimed is not None:
             return {"name": cls.name, **claimed}
@@ -259,7 +266,7 @@ def _validate(
     except ValidationError as error:
         raise explain(error, RunSettings, f"method {cls.name}", known=known, locate=locate) from None
     try:
-        method = cls.model_validate(own, context=context).selected_by(method_name)
+        method = cls.model_validate(own, context=context).selected_by(_written(registry, cls, method_name))
     except ValidationError as error:
         raise explain(error, cls, f"method {cls.name}", known=known, locate=locate) from None
     check_objective(registry, method)
@@ -278,7 +285,7 @@ def check_objective(registry: Registry, method: Method) -> None:
     objective = method.objective
     if method.fits(type(objective)):
         return
-    fits = [cls.name for _, cls in registry.entries("objective") if method.fits(cast(Any, cls))]
+    fits = [cls.name for _, cls in registry.current("objective") if method.fits(cast(Any, cls))]
     raise ConfigError(
         f"the objective {objective.name!r} does not fit the method {method.name!r}",
         why=f"it reads {objective.inputs.__name__}, and {method.name} supplies {method.supplies.__name__}",

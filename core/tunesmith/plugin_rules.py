@@ -82,6 +82,7 @@ def check_component(cls: Any, hook: str, kind: str) -> None:
         raise PluginFault(f"{cls.__name__} does not declare {', '.join(missing)}")
     if not (cls.__doc__ or "").strip() or cls.__doc__ == base.__doc__:
         raise PluginFault(f"{cls.__name__} has no docstring; its first line is what `tunesmith list` shows")
+    _check_replaces(cls)
     if cls.__abstractmethods__:
         raise PluginFault(f"{cls.__name__} does not define {', '.join(sorted(cls.__abstractmethods__))}")
     for attribute, (fits, rule) in _DECLARED.get(kind, {}).items():
@@ -89,6 +90,11 @@ def check_component(cls: Any, hook: str, kind: str) -> None:
             raise PluginFault(f"{cls.__name__}.{attribute} must be {rule}, not {getattr(cls, attribute)!r}")
     if kind == "method":
         _check_settings(cls)
+
+
+def _check_replaces(cls: Any) -> None:
+    if not isinstance(cls.replaces, str) or (cls.replaces and not re.fullmatch(rf"[^/]+/{cls.name}", cls.replaces)):
+        raise PluginFault(f"{cls.__name__}.replaces must be 'PLUGIN/{cls.name}', not {cls.replaces!r}")
 
 
 def _check_settings(cls: Any) -> None:

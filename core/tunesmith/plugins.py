@@ -87,18 +87,52 @@ def article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
+Entry = tuple[Plugin, type[Component]]
+
+
 class Registry:
-    """All plugins of this process and the components they registered."""
+    """All plugins of this process and the components they registered.
+
+    Attributes:
+        plugins: all of them, also those that are broken or blocked.
+        notes: a sentence on every replacement that was used so far in place of what it replaces; see `untold`.
+    """
 
     def __init__(self) -> None:
         self.plugins: list[Plugin] = []
+        self.notes: list[str] = []
+        self._told = 0
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
 
-    def entries(self, kind: str) -> list[tuple[Plugin, type[Component]]]:
-        """Every registered component of a kind with its plugin, sorted by name."""
+    def entries(self, kind: str) -> list[Entry]:
+        """Every registered component of a kind with its plugin, sorted by name; also those that are replaced."""
         found = [(plugin, cls) for plugin in self.plugins for cls in plugin.components if cls.kind == kind]
         return sorted(found, key=lambda entry: entry[1].name)
+
+    def current(self, kind: str) -> list[Entry]:
+        """The same without those that another one replaces: what plain names mean."""
+        return [entry for entry in self.entries(kind) if entry in self._standing(self._namesakes(entry[1]))]
+
+    def _namesakes(self, cls: type[Component]) -> list[Entry]:
+        """All components of this kind and name."""
+        return [entry for entry in self.entries(cls.kind) if entry[1].name == cls.name]
+
+    def replacement(self, plugin: Plugin, cls: type[Component]) -> Entry | None:
+        """What stands in for a component, or ``None`` where nothing does, or it is not clear what."""
+        standing = self._standing(self._namesakes(cls))
+        return standing[0] if len(standing) == 1 and standing[0][0] is not plugin else None
+
+    def _standing(self, found: list[Entry]) -> list[Entry]:
+        """Components of one name without those that another one replaces; all where they replace each other."""
+
+        def replaced(plugin: Plugin) -> bool:
+            return any(
+                cls.replaces and other is not plugin and plugin.answers_to(cls.replaces.rpartition("/")[0])
+                for other, cls in found
+            )
+
+        return [entry for entry in found if not replaced(entry[0])] or found
 
     def names(self, kind: str) -> list[str]:
         """The known names of a kind, each once."""
@@ -106,6 +140,8 @@ class Registry:
 
     def get(self, kind: str, name: str) -> type[Component]:
         """The component called ``name``, or ``plugin/name`` (or ``distribution/name``) where two plugins share it.
+
+        Where one declares that it replaces the other, the plain name means that one, and `notes` gets a sentence.
 
         Raises:
             ConfigError: unknown, ambiguous, or provided only by a plugin that failed to load.
@@ -115,23 +151,46 @@ class Registry:
         found = [(plugin, cls) for plugin, cls in self.entries(kind) if cls.name == bare]
         if prefix:
             found = [(plugin, cls) for plugin, cls in found if plugin.answers_to(prefix)]
-        if len(found) == 1:
-            return found[0][1]
+        standing = self._standing(found)
+        if len(standing) == 1:
+            self._note(standing[0], found)
+            return standing[0][1]
         if found:
             selectors = ", ".join(sorted(self.selector(*entry) for entry in found))
             raise ConfigError(
-                f"{len(found)} plugins provide the {kind} {bare!r}",
-                where=", ".join(plugin.label(bare) for plugin, _ in found),
+                f"{len(standing)} plugins {'replace' if len(standing) < len(found) else 'provide'} the {kind} {bare!r}",
+                where=", ".join(plugin.label(bare) for plugin, _ in standing),
                 fix=f"write one of: {selectors}; or block one with --no-plugin NAME",
             )
         raise self._unknown(kind, name, bare)
 
+    def _note(self, used: Entry, found: Sequence[Entry]) -> None:
+        plugin, cls = used
+        for original, other in (entry for entry in found if entry != used):
+            note = (
+                f"the {cls.kind} {cls.name} is {self.exact(*used)} ({plugin.origin}), which replaces that of "
+                f"{original.origin}; for the latter write {self.exact(original, other)}"
+            )
+            self.notes += [note] if note not in self.notes else []
+
+    def untold(self) -> list[str]:
+        """The notes that this has not returned before: whoever asks tells the user."""
+        notes, self._told = self.notes[self._told :], len(self.notes)
+        return notes
+
     def selector(self, plugin: Plugin, cls: type[Component]) -> str:
         """What to write to mean this component and no other: ``name``, ``plugin/name`` or ``distribution/name``."""
-        others = [p for p, other in self.entries(cls.kind) if other.name == cls.name and p is not plugin]
+        alone = self._standing(self._namesakes(cls)) == [(plugin, cls)]
+        return cls.name if alone else self.exact(plugin, cls)
+
+    def exact(self, plugin: Plugin, cls: type[Component]) -> str:
+        """The same, and also where a plain name would do as long as all the plugins stay that are installed now."""
+        others = [other for other, _ in self._namesakes(cls) if other is not plugin]
         if not others:
             return cls.name
         distinct = all(not other.answers_to(plugin.name) for other in others)
+        # `show objectives/NAME` means the kind, whatever plugin is called so
+        distinct = distinct and plugin.name.removesuffix("s") not in KINDS
         return f"{plugin.name if distinct else plugin.distribution}/{cls.name}"
 
     def _unknown(self, kind: str, name: str, bare: str) -> ConfigError:

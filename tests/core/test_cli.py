@@ -97,6 +97,8 @@ def test_list_for_programs(cli):
         "package": TOY,
         "version": "",
         "selector": "toy",
+        "replaces": "",
+        "replaced_by": "",
         "clash": False,
     }
     nll = next(component for component in found if component["package"] == "tunesmith")

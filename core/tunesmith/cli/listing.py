@@ -33,7 +33,8 @@ def check_kind(word: str) -> str:
 
 def describe(registry: Registry, plugin: Plugin, cls: type[Component]) -> dict[str, Any]:
     """What `list` says about a component."""
-    others = [entry for entry in registry.entries(cls.kind) if entry[1].name == cls.name]
+    instead = registry.replacement(plugin, cls)
+    namesakes = [entry for entry in registry.current(cls.kind) if entry[1].name == cls.name]
     return {
         "kind": cls.kind,
         "name": cls.name,
@@ -42,7 +43,9 @@ def describe(registry: Registry, plugin: Plugin, cls: type[Component]) -> dict[s
         "package": plugin.distribution,
         "version": plugin.version,
         "selector": registry.selector(plugin, cls),
-        "clash": len(others) > 1,
+        "replaces": cls.replaces,
+        "replaced_by": registry.exact(*instead) if instead else "",
+        "clash": len(namesakes) > 1,
     }
 
 
@@ -71,10 +74,18 @@ def list_(kind: str | None, as_json: bool) -> None:
 def _section(kind: str, rows: Sequence[dict[str, Any]]) -> str:
     cells = []
     for row in rows:
-        clash = f" [clash: write {row['selector']}]" if row["clash"] else ""
-        cells.append((row["name"], row["summary"] + clash, _package(row["package"], row["version"])))
+        cells.append((row["name"], row["summary"] + _standing(row), _package(row["package"], row["version"])))
     lines = terminal.table(cells, wrap=1, indent=2, styles={0: {"fg": "cyan"}, 2: {"dim": True}})
     return "\n".join([click.style(f"{kind}s", bold=True), *lines])
+
+
+def _standing(row: dict[str, Any]) -> str:
+    """What there is to know about components of the same name."""
+    if row["clash"]:
+        return f" [clash: write {row['selector']}]"
+    if row["replaced_by"]:
+        return f" [replaced by {row['replaced_by']}: write {row['selector']}]"
+    return f" [replaces {row['replaces']}]" if row["replaces"] else ""
 
 
 def _package(distribution: str, version: str) -> str:
@@ -104,7 +115,7 @@ def plugins(as_json: bool) -> None:
             _package(p.distribution, p.version),
             f"{p.ms:.0f}",
             p.status,
-            "; ".join(filter(None, (_provides(p), p.cause))) or "-",
+            "; ".join(filter(None, (_provides(p), _replaces(p), p.cause))) or "-",
         )
         for p in registry.plugins
     ]
@@ -123,6 +134,7 @@ def _plugin(plugin: Plugin) -> dict[str, Any]:
         "status": plugin.status,
         "cause": plugin.cause,
         "components": [{"kind": cls.kind, "name": cls.name} for cls in plugin.components],
+        "replaces": [{"kind": cls.kind, "name": cls.replaces} for cls in plugin.components if cls.replaces],
         "commands": sorted(plugin.commands),
     }
 
@@ -132,3 +144,8 @@ def _provides(plugin: Plugin) -> str:
     groups = {kind: [cls.name for cls in plugin.components if cls.kind == kind] for kind in KINDS}
     groups["command"] = sorted(plugin.commands)
     return "; ".join(f"{kind} {', '.join(names)}" for kind, names in groups.items() if names)
+
+
+def _replaces(plugin: Plugin) -> str:
+    """``replaces the objective tunesmith/dft``."""
+    return "; ".join(f"replaces the {cls.kind} {cls.replaces}" for cls in plugin.components if cls.replaces)

@@ -127,6 +127,10 @@ def _run(args: list[str], options: Shared) -> int:
         sys.stdout.flush()
     except click.exceptions.Exit as error:
         return error.exit_code
+    finally:
+        if is_main_process():
+            for note in (note for registry in options.registries.values() for note in registry.untold()):
+                click.echo(f"note: {note}", err=True)
     return 0
 
 

@@ -78,7 +78,7 @@ def describe(registry: Registry, cls: type[Component], pointer: str | None = Non
         facts["selector"] = registry.selector(plugin, cls)
     else:
         facts |= {"plugin": "", "package": pointer.rpartition(":")[0], "version": "", "selector": pointer}
-    facts["needs"] = list(cls.needs)
+    facts["needs"], facts["replaces"] = list(cls.needs), cls.replaces
     if issubclass(cls, Method):
         facts |= _method_facts(registry, cls)
     else:
@@ -207,7 +207,7 @@ def _card(facts: Mapping[str, Any]) -> list[str]:
     if "unit" in facts:
         rows["sum over"] = f"{facts['unit']}s" if facts["unit"] else "what its settings choose"
     rows["methods"] = ", ".join(facts["methods"]) or "none is installed" if "methods" in facts else None
-    rows["needs"] = ", ".join(facts["needs"])
+    rows["needs"], rows["replaces"] = ", ".join(facts["needs"]), facts["replaces"]
     lines = [terminal.paragraph(text, indent=12, first=f"  {label:<10}") for label, text in rows.items() if text]
     return [*lines, ""] if lines else []
 

@@ -28,6 +28,9 @@ class Component(Settings):
     """What a run file writes; kebab-case."""
     needs: ClassVar[tuple[str, ...]] = ()
     """Import names of extra packages, checked when the component is built."""
+    replaces: ClassVar[str] = ""
+    """``plugin/name`` or ``package/name`` of a component of the same kind and name that this one stands in for: the
+    plain name then means this one, and users are told. Without it two components of one name are an error on use."""
     _selector: str = ""
 
     @property

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def convertible(registry: Registry, target: type[DataFormat]) -> list[type[DataFormat]]:
     """The formats whose rows can become rows of ``target``."""
     takes = (target.produces, *(converter.takes for converter in target.converters))
-    formats = [cast(type[DataFormat], cls) for _, cls in registry.entries(DataFormat.kind)]
+    formats = [cast(type[DataFormat], cls) for _, cls in registry.current(DataFormat.kind)]
     return [cls for cls in formats if issubclass(cls.produces, takes)]
 
 
@@ -23,7 +23,7 @@ def written_by(registry: Registry, name: str) -> type[DataFormat]:
     target = cast(type[DataFormat], registry.get(DataFormat.kind, name))
     if target.to_row is not DataFormat.to_row:
         return target
-    formats = [cast(type[DataFormat], cls) for _, cls in registry.entries(DataFormat.kind)]
+    formats = [cast(type[DataFormat], cls) for _, cls in registry.current(DataFormat.kind)]
     names = sorted({cls.name for cls in formats if cls.to_row is not DataFormat.to_row})
     raise ConfigError(
         f"the format {name!r} is only read, not written", fix=f"formats that can be written: {', '.join(names)}"

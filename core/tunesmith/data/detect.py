@@ -97,7 +97,7 @@ def choose_format(spec: DataSpec, sample: Sequence[Row], registry: Registry, tak
 
 
 def _formats(registry: Registry) -> list[type[DataFormat]]:
-    return [cast(type[DataFormat], cls) for _, cls in registry.entries(DataFormat.kind)]
+    return [cast(type[DataFormat], cls) for _, cls in registry.current(DataFormat.kind)]
 
 
 def _matches(registry: Registry, rows: Sequence[Mapping[str, Any]]) -> dict[type[DataFormat], int]:

@@ -345,6 +345,8 @@ def _describe(run: Run, data: LoadedData, trainer: Trainer, output: Path) -> Non
     ]
     records.write_manifest(output, trainer.registry, sources, processes.count)
     records.write_data_report(output, data.report.as_dict())
+    for note in trainer.registry.untold():
+        log.info("replaced %s", note)
     for line in data.report.lines():
         log.info("%s", line)
     parameters = list(policy.module.parameters())
@@ -370,7 +372,7 @@ def _tracking(trainer: Trainer) -> Iterator[None]:
         return
     chosen = list(trainer.settings.trackers)
     names = {tracker.name for tracker in chosen}
-    for _, cls in trainer.registry.entries(Tracker.kind):
+    for _, cls in trainer.registry.current(Tracker.kind):
         if getattr(cls, "always", False) and cls.name not in names:
             chosen.insert(0, cls())  # type: ignore[arg-type]
     error: BaseException | None = None

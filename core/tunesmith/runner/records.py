@@ -85,6 +85,7 @@ def write_manifest(folder: Path, registry: Registry, sources: Sequence[Mapping[s
             {"name": p.name, "distribution": p.distribution, "version": p.version, "status": p.status}
             for p in registry.plugins
         ],
+        "replaced": list(registry.notes),
         "data": list(sources),
         "git": _git_state(),
     }
