@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tunesmith.scoring.sampling import stock_attention
 from tunesmith.scoring.scorer import Scorer
-from tunesmith_plugins.generators.model import Ids, stock_attention
+from tunesmith_plugins.generators.model import Ids
 
 WORTH_COPYING = 7 / 8
 """Rows are dropped from the cache, which copies it, when at most this share of them still grows."""

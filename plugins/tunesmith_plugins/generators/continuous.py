@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from tunesmith import ConfigError, ResourceError, Sample, Sampling
+from tunesmith.scoring.sampling import evaluating, stock_attention
 from tunesmith.scoring.scorer import Scorer
-from tunesmith_plugins.generators.model import Ids, evaluating, longest_of, rescored, stock_attention
+from tunesmith_plugins.generators.model import Ids, longest_of, rescored
 from tunesmith_plugins.generators.stops import StopStrings, cut
 from tunesmith_plugins.generators.trial import NEW_TOKENS, largest_gap, trial_prompts
 

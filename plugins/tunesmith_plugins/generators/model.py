@@ -1,48 +1,20 @@
-"""The policy as an engine runs it: in evaluation mode, and the head on the last position only."""
+"""The policy as an engine runs it: the head on the last position only, and what it has room for."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tunesmith import DataError, Sampling
-from tunesmith.scoring import attention
+from tunesmith.scoring.sampling import plain_forward
 from tunesmith.scoring.scorer import Scorer, logit_scale_of
 
 Ids = npt.NDArray[np.int32]
-
-
-@contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """No dropout and no activation checkpointing for a while.
-
-    Not by ``eval()``: layers of bitsandbytes that leave the training mode repack 4-bit weights on a CPU, for good.
-    """
-    active = [m for m in module.modules() if m.training and not type(m).__module__.startswith("bitsandbytes")]
-    for part in active:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in active:
-            part.training = True
-
-
-@contextlib.contextmanager
-def ready(policy: Scorer) -> Iterator[None]:
-    """Everything under which the policy samples: no gradient, no dropout, its precision."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(evaluating(policy.module))
-        if policy.autocast:
-            # one context for all steps: it keeps the weights in bf16 until it ends
-            stack.enter_context(torch.autocast(policy.device.type, dtype=torch.bfloat16))
-        yield
 
 
 def head_logits(policy: Scorer, hidden: Tensor) -> Tensor:
@@ -57,21 +29,6 @@ def head_logits(policy: Scorer, hidden: Tensor) -> Tensor:
     if head.softcap:
         logits.div_(head.softcap).tanh_().mul_(head.softcap)
     return logits
-
-
-@contextlib.contextmanager
-def stock_attention(policy: Scorer) -> Iterator[None]:
-    """Run the model for a while with an attention of transformers' own, which needs no layout of ours."""
-    model = policy.language_model
-    before = model.config._attn_implementation
-    if before != attention.NAME:
-        yield
-        return
-    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 def longest_of(policy: Scorer, prompts: Sequence[Ids], sampling: Sampling) -> int:
@@ -101,8 +58,8 @@ def rescored(policy: Scorer, prompt: Ids, ids: Ids, temperature: float) -> npt.N
     For engines that report them for the truncated distribution only.
     """
     row = torch.from_numpy(np.concatenate((prompt, ids)).astype(np.int64)).to(policy.device)
-    with ready(policy), stock_attention(policy):
-        logits = policy.module(input_ids=row[None], use_cache=False).logits[0, len(prompt) - 1 : -1].float()
+    with plain_forward(policy) as module:
+        logits = module(input_ids=row[None], use_cache=False).logits[0, len(prompt) - 1 : -1].float()
     logps = (logits / (temperature or 1.0)).log_softmax(-1)
     return logps.gather(1, row[len(prompt) :, None]).squeeze(1).cpu().numpy()
 

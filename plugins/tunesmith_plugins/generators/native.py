@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from tunesmith import ResourceError, Sample, Sampling
+from tunesmith.scoring.sampling import ready
 from tunesmith.scoring.scorer import Scorer
 from tunesmith_plugins.generators import cached, slots
 from tunesmith_plugins.generators.drawing import draw, uniforms
-from tunesmith_plugins.generators.model import Ids, longest_of, ready
+from tunesmith_plugins.generators.model import Ids, longest_of
 from tunesmith_plugins.generators.stops import Stop, StopStrings
 
 log = logging.getLogger(__name__)

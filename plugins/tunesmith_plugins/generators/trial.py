@@ -13,10 +13,11 @@ import torch
 from tunesmith import ConfigError, Sample
 from tunesmith.data.trees import Batch, Branch, Tree
 from tunesmith.scoring.probe import LONGEST_PROBE, TOLERANCE
+from tunesmith.scoring.sampling import ready
 from tunesmith.scoring.scorer import Scorer
 from tunesmith_plugins.generators import native
 from tunesmith_plugins.generators.cached import Cached, LeftPadded
-from tunesmith_plugins.generators.model import Ids, longest_allowed, ready
+from tunesmith_plugins.generators.model import Ids, longest_allowed
 from tunesmith_plugins.generators.slots import Slots
 
 log = logging.getLogger(__name__)
