@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +36,10 @@ class RewardModel(Reward):
             if described and any(path.glob("*.safetensors")):
                 return {"model": str(path)}
         return None
+
+    def models(self) -> Iterable[str]:
+        """The one."""
+        return (self.model,)
 
     def attach(self, policy: Any) -> None:
         """Take the policy's base where this is an adapter on the same one: no second model in memory."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tunesmith.components import Method, Role, Settings
+from tunesmith.components import Method, Role, Settings, StepSize, Texts
+from tunesmith.inputs import PairLogps, RankedScores
 
 if TYPE_CHECKING:
     from tunesmith.data.trees import Batch
@@ -25,6 +27,11 @@ class OfflineMethod(Method):
 
     A new method of this kind is a name, what it consumes and supplies, a card and an objective.
     """
+
+    def texts(self, step: StepSize) -> Texts:
+        """Two answers where answers are compared: pairs, or what a ranking has at least."""
+        compared = issubclass(self.supplies, (PairLogps, RankedScores))
+        return replace(super().texts(step), answers=2 if compared else 1)
 
     def totals(self, batch: Batch) -> Mapping[str, float]:
         """Numbers of pairs and of their chosen tokens, where pairs are scored."""

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from tunesmith.components import AnyGenerator, AnyReward, Method, Role, Sampling, Settings
+from tunesmith.components import (
+    AnyGenerator,
+    AnyReward,
+    Method,
+    Phase,
+    Role,
+    Sampling,
+    Settings,
+    StepSize,
+    Texts,
+    Workload,
+)
 from tunesmith.examples import Prompt
 from tunesmith.inputs import PolicyLogps
 from tunesmith.offline import HasReference
@@ -149,6 +160,39 @@ class OnlineMethod(Method, Sampling, HasReference):
     def updates_per_step(self) -> int:
         """Passes times parts."""
         return self.update_epochs * self.minibatches
+
+    def texts(self, step: StepSize) -> Texts:
+        """A prompt and its group of answers, which are never parted."""
+        return Texts(step.prompt or step.longest, self.max_new_tokens, self.group_size)
+
+    def learned(self, step: StepSize) -> tuple[Texts, int]:
+        """What updates are made on, and how many of those a step has; by default the groups of all prompts."""
+        return self.texts(step), step.rows
+
+    def noted(self) -> Mapping[str, Role]:
+        """What `collect` notes of all tokens before the updates, and the model that says it."""
+        active = self.active_roles()
+        wanted: tuple[tuple[str, Role, bool], ...] = (
+            ("old log-probabilities", "policy", self.needs_old),
+            ("references", "reference", "reference" in active),
+            ("values", "value", "value" in active),
+        )
+        return {name: role for name, role, needed in wanted if needed}
+
+    def workload(self, step: StepSize, layers: int) -> Workload:
+        """Sample, judge where a model judges, note what updates need, update."""
+        grown, (trained, trees) = self.texts(step), self.learned(step)
+        phases = [Phase("sample", "sample", ("policy",), grown, step.rows)]
+        if any(True for reward in self.rewards for _ in reward.models()):
+            judged = Texts(answer=grown.longest)
+            phases.append(Phase("judge", "score", ("reward",), judged, step.rows * self.group_size))
+        for name, role in self.noted().items():
+            phases.append(Phase(f"score {name}", "score", (role,), trained, trees))
+        roles: tuple[Role, ...] = ("policy", "value") if "value" in self.active_roles() else ("policy",)
+        updates = self.updates_per_step
+        phases.append(Phase("update", "train", roles, trained, trees, float(self.update_epochs), updates))
+        again = f"a step samples once, though max_draws {self.max_draws} may sample again: more time, not more memory"
+        return Workload(tuple(phases), notes=(again,) if self.max_draws > 1 else ())
 
     def check(self, example: Example, tree: Tree) -> str | None:
         """Refuse a prompt without the columns that the rewards read."""

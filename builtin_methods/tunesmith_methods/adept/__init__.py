@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -19,9 +20,11 @@ from tunesmith import (
     Preset,
     ReplayMethod,
     SomeData,
+    StepSize,
     Text,
     TokenLogps,
     Volume,
+    Workload,
 )
 
 if TYPE_CHECKING:
@@ -153,6 +156,23 @@ class ADEPT(ReplayMethod):
     def takes(self, group: str) -> type[Example]:
         """Demonstrations as instructions, texts otherwise."""
         return Demonstration if group == "probe_instructions" else Text
+
+    def workload(self, step: StepSize, layers: int) -> Workload:
+        """The layers that train are the copies; which ones importance chooses is not known before it is measured."""
+        from . import selection, surgery
+
+        notes: tuple[str, ...] = ()
+        if self.selection == "manual":
+            chosen = sorted(self.layers)
+        elif self.selection == "top":
+            chosen = selection.top(layers, self.copies, self.exclude)
+        else:
+            chosen = selection.uniform(layers, self.copies)
+        if self.selection == "importance":
+            notes = ("copies stand at equal distances: importance is not measured yet, and lower layers cost more",)
+        places = surgery.copy_places(layers, chosen) if self.expand else chosen
+        usual, new = super().workload(step, layers), len(chosen) if self.expand else 0
+        return replace(usual, new_layers=new, trained_layers=tuple(places), notes=(*usual.notes, *notes))
 
     def prepare(self, policy: nn.Module, ctx: Context) -> nn.Module:
         """Measure, deepen and freeze; a checkpoint is only frozen."""

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Method, OnlineMethod, PairLogps, ReferencedPairLogps, UnpairedLogps, Volume
+from tunesmith import (
+    AnyObjective,
+    Card,
+    Method,
+    OnlineMethod,
+    PairLogps,
+    ReferencedPairLogps,
+    Role,
+    StepSize,
+    Texts,
+    UnpairedLogps,
+    Volume,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +64,15 @@ class _Rounds(OnlineMethod):
     def needs_reference(self) -> bool:
         """As the objective reads one."""
         return not issubclass(PairLogps, self.objective.inputs)
+
+    def learned(self, step: StepSize) -> tuple[Texts, int]:
+        """Single answers."""
+        texts = replace(self.texts(step), answers=1)
+        return texts, step.rows * self.group_size * max(1, self.buffer)
+
+    def noted(self) -> Mapping[str, Role]:
+        """References only: no update looks back at the policy that sampled."""
+        return {"references": "reference"} if self.needs_reference else {}
 
     @abstractmethod
     def made_of(
@@ -177,6 +198,10 @@ class IterativeDPO(_Rounds):
     max_pairs: int = Field(default=4, ge=1)
     """Pairs of a prompt at most, the widest gaps first."""
 
+    def learned(self, step: StepSize) -> tuple[Texts, int]:
+        """Pairs."""
+        return replace(self.texts(step), answers=2), step.rows * self.max_pairs * max(1, self.buffer)
+
     def made_of(
         self, tree: Tree, rewards: Sequence[float | None], cut: Sequence[bool], chance: random.Random
     ) -> list[Tree]:
@@ -236,6 +261,10 @@ class IterativeKTO(_Rounds):
     def needs_reference(self) -> bool:
         """Always."""
         return True
+
+    def noted(self) -> Mapping[str, Role]:
+        """With what the policy says, for the baseline."""
+        return {**super().noted(), "the policy's own": "policy"}
 
     def made_of(
         self, tree: Tree, rewards: Sequence[float | None], cut: Sequence[bool], chance: random.Random

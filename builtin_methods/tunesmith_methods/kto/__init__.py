@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 import tunesmith
-from tunesmith import AnyObjective, Card, Method, ReferencedMethod, Unpaired, UnpairedLogps, Volume
+from tunesmith import (
+    AnyObjective,
+    Card,
+    Method,
+    Phase,
+    ReferencedMethod,
+    StepSize,
+    Unpaired,
+    UnpairedLogps,
+    Volume,
+    Workload,
+)
 
 if TYPE_CHECKING:
     from tunesmith.data.trees import Batch, Tree
@@ -70,6 +81,14 @@ class KTO(ReferencedMethod):
     def arrange(self, trees: Sequence[Tree]) -> Sequence[Tree]:
         """Give every tree the answer of another one as a second branch: the mismatched pair of the baseline."""
         return mismatched(trees)
+
+    def workload(self, step: StepSize, layers: int) -> Workload:
+        """References are scored with the mismatched answer beside the own one, and the policy scores the former."""
+        usual = super().workload(step, layers)
+        both = replace(self.texts(step), answers=2)
+        scored = [replace(phase, texts=both) for phase in usual.phases if phase.does == "score"]
+        mismatched = Phase("score mismatched answers", "score", ("policy",), self.texts(step), step.rows)
+        return replace(usual, phases=(*scored, mismatched, *usual.phases[len(scored) :]))
 
     def collect(self, batch: Batch, ctx: Context) -> Batch:
         """References of both branches, and the mismatched answers' log-ratios, which carry no gradient."""

@@ -25,6 +25,7 @@ from tunesmith.components.rows import (
 )
 from tunesmith.components.sampling import AnyGenerator, Generator, GeneratorSession, Sample, Sampling, Stop
 from tunesmith.components.training import AnyObjective, Method, Objective, ParamGroup, Preset, Role
+from tunesmith.components.workload import EngineMemory, Phase, StepSize, Texts, Workload
 
 KINDS: Mapping[str, type[Component]] = {
     base.kind: base for base in (Method, Objective, Reward, DataFormat, Source, Scheduler, Generator, Tracker)
@@ -47,12 +48,14 @@ __all__ = [
     "Component",
     "DataFormat",
     "DataSpec",
+    "EngineMemory",
     "Fault",
     "Generator",
     "GeneratorSession",
     "Method",
     "Objective",
     "ParamGroup",
+    "Phase",
     "Preset",
     "Reward",
     "Role",
@@ -65,10 +68,13 @@ __all__ = [
     "Settings",
     "Source",
     "State",
+    "StepSize",
     "Stop",
+    "Texts",
     "Tracker",
     "TrackerSession",
     "Unit",
     "Verdict",
     "Volume",
+    "Workload",
 ]

@@ -102,6 +102,10 @@ class Reward(Component):
         """Columns that a row must have beside its prompt; missing ones are refused before a model is loaded."""
         return ()
 
+    def models(self) -> Iterable[str]:
+        """Folders of the models that it holds in the trainer's process, for `tunesmith plan`."""
+        return ()
+
     def warm(self) -> None:
         """Load what judging needs; called once in every worker, and not part of any time limit."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import Field
 
 from tunesmith.components.base import Component, Settings, named, written_as
+from tunesmith.components.workload import EngineMemory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,10 +84,21 @@ class Generator(Component):
     """An engine that samples from the policy."""
 
     kind: ClassVar[str] = "generator"
+    repeats: ClassVar[Literal["sample", "call"]] = "sample"
+    """What a seed repeats: its sample, or only a whole call with the same prompts and seeds."""
 
     @abstractmethod
     def open(self, policy: Scorer, tokenizer: Any, stop_ids: Collection[int]) -> GeneratorSession:
         """Make the engine ready; ``stop_ids`` are the tokens that end a completion."""
+
+    def memory(self, answers: int, longest: int) -> EngineMemory:
+        """What it holds while it samples, for `tunesmith plan`; by default a cache of all answers at once.
+
+        Args:
+            answers: sampled by this process in a step.
+            longest: tokens of a prompt and its answer at most.
+        """
+        return EngineMemory(cache_tokens=answers * longest)
 
 
 AnyGenerator = Annotated[Generator, named("generator"), written_as("generator")]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from tunesmith.components.base import Component, named, written_as
 from tunesmith.components.cards import Card
 from tunesmith.components.rows import DataSpec
+from tunesmith.components.workload import Phase, StepSize, Texts, Workload
 
 if TYPE_CHECKING:
     from torch import nn
@@ -108,6 +109,18 @@ class Method(Component):
     def updates_per_step(self) -> int:
         """Optimizer updates on the batch of one step; the learning rate follows the updates."""
         return 1
+
+    def texts(self, step: StepSize) -> Texts:
+        """The largest tree that a step can hold; by default a row of one text."""
+        return Texts(answer=max(1, step.longest - step.prompt), prompt=step.prompt)
+
+    def workload(self, step: StepSize, layers: int) -> Workload:
+        """What a step computes, for `tunesmith plan`. Nothing is loaded by then; ``layers``: of the policy as it is."""
+        texts, active = self.texts(step), self.active_roles()
+        phases = [Phase("score references", "score", ("reference",), texts, step.rows)] if "reference" in active else []
+        trained: tuple[Role, ...] = ("policy", "value") if "value" in active else ("policy",)
+        updates = self.updates_per_step
+        return Workload((*phases, Phase("update", "train", trained, texts, step.rows, updates=updates)))
 
     def data_groups(self) -> Mapping[str, Sequence[DataSpec]]:
         """Data beside the run's own ``data`` (which is the group ``"train"``): group name to sources."""

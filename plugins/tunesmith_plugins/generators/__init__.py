@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 import tunesmith
-from tunesmith import Generator, GeneratorSession
+from tunesmith import EngineMemory, Generator, GeneratorSession
 
 if TYPE_CHECKING:
     from tunesmith.scoring.scorer import Scorer
@@ -22,6 +22,11 @@ class Native(Generator):
     """Completions that grow at the same time at most; halved when memory runs out."""
     max_batch_tokens: int = Field(default=65_536, ge=1)
     """Tokens that the key-value cache of those completions may hold, prompts included."""
+
+    def memory(self, answers: int, longest: int) -> EngineMemory:
+        """Room for the completions that grow at the same time, each as long as the longest."""
+        width = max(1, min(self.batch_size, self.max_batch_tokens // max(1, longest), answers))
+        return EngineMemory(width * longest)
 
     def open(self, policy: Scorer, tokenizer: Any, stop_ids: Collection[int]) -> GeneratorSession:
         """Find out which cache is exact for the model."""
@@ -40,6 +45,10 @@ class TransformersCB(Generator):
     name: ClassVar[str] = "transformers-cb"
     max_batch_tokens: int = Field(default=65_536, ge=1)
     """Tokens that the paged cache holds."""
+
+    def memory(self, answers: int, longest: int) -> EngineMemory:
+        """Pages for all completions, or as many as may be held."""
+        return EngineMemory(max(longest, min(answers * longest, self.max_batch_tokens)))
 
     def open(self, policy: Scorer, tokenizer: Any, stop_ids: Collection[int]) -> GeneratorSession:
         """Sample a little, to see that it works for the model."""
@@ -72,6 +81,12 @@ class VLLM(Generator):
     """Requests to the server at the same time."""
     timeout: float = Field(default=600.0, gt=0)
     """Seconds that a request to the server may take."""
+
+    def memory(self, answers: int, longest: int) -> EngineMemory:
+        """Its share of the device where it is colocated; nothing where a server has a device of its own."""
+        if self.mode == "server":
+            return EngineMemory(0)
+        return EngineMemory(answers * longest, weight_copies=1.0, device_share=self.gpu_memory)
 
     def open(self, policy: Scorer, tokenizer: Any, stop_ids: Collection[int]) -> GeneratorSession:
         """Start the engine or find the server, send it the weights and sample a little."""
