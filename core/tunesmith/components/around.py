@@ -46,6 +46,8 @@ class Tracker(Component):
     kind: ClassVar[str] = "tracker"
     always: ClassVar[bool] = False
     """True for a tracker that is opened without being asked for."""
+    elsewhere: ClassVar[str] = ""
+    """Where it writes beside the run's folder, if it does: such as ``the data base in ~/.runs``."""
 
     @abstractmethod
     def open(self, run: RunInfo) -> TrackerSession:

@@ -4,7 +4,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -93,6 +93,10 @@ class DataFormat(Component):
         Raises `BadField` (or any `ValueError`) for a row that is wrong.
         """
 
+    def samples(self) -> Iterable[Mapping[str, Any]]:
+        """A few rows of this format, which a check reads and breaks."""
+        return ()
+
     converters: "ClassVar[Sequence[type[Converter]]]" = ()
     """What makes examples of this format out of others; the first that takes an example is used."""
 
@@ -130,6 +134,10 @@ class Scheduler(Component):
         if step < warm:
             return (step + 1) / (warm + 1)
         return self.shape(step - warm, max(1, total - warm))
+
+    def end(self) -> float | None:
+        """The multiplier that the last steps of a long run come to; ``None`` where it depends on the run's length."""
+        return None
 
     @abstractmethod
     def shape(self, step: int, total: int) -> float:

@@ -21,7 +21,11 @@ from tunesmith.testing.report import Finding
 
 R = TypeVar("R")
 S = TypeVar("S")
-SUITES = {"reward": "tunesmith.testing.rewards:SUITE"}
+SUITES = {
+    "reward": "tunesmith.testing.rewards:SUITE",
+    "format": "tunesmith.testing.formats:SUITE",
+    "scheduler": "tunesmith.testing.schedulers:SUITE",
+}
 """Kind to where its suite is; imported on use."""
 SETUP = "setup"
 """The finding where a component cannot even be made ready to be checked."""

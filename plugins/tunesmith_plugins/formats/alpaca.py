@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tunesmith import BadField, Conversation, DataFormat
@@ -16,6 +16,13 @@ class Alpaca(DataFormat):
     produces: ClassVar[type[Conversation]] = Conversation
     columns: ClassVar[tuple[str, ...]] = ("instruction", "output")
     optional_columns: ClassVar[tuple[str, ...]] = ("input", "system", "history")
+
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """An instruction with an input, and one after an earlier question."""
+        return [
+            {"instruction": "Add these.", "input": "2 and 2", "output": "4"},
+            {"instruction": "Again.", "output": "4", "system": "Be short.", "history": [["2 + 2?", "4"]]},
+        ]
 
     def __call__(self, row: Mapping[str, Any]) -> Conversation:
         """The system prompt, the history, the instruction with its input on the next line, and the output."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tunesmith import BadField, Conversation, DataFormat
@@ -23,6 +23,15 @@ class ConversationalPromptCompletion(DataFormat):
         if not super().matches(row) or judged.is_label(row.get("label")):
             return False
         return any(fields.is_list(row[column]) for column in cls.columns)
+
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """A chat of two turns, and one of four with a tool."""
+        asked, answer = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}
+        tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
+        return [
+            {"prompt": [asked], "completion": [answer]},
+            {"prompt": [asked, answer, asked], "completion": [answer], "tools": [tool]},
+        ]
 
     def __call__(self, row: Mapping[str, Any]) -> Conversation:
         """The prompt's own assistant turns get the weight 0."""

@@ -152,7 +152,9 @@ def _content(value: Any, where: str, *, empty: bool) -> Any:
     for i, item in enumerate(as_list(value, where, "text parts")):
         part = as_object(item, f"{where}[{i}]", "type and text")
         if part.get("type") != "text":
-            raise BadField(f"{where}[{i}].type", f"is {part.get('type')!r}; only 'text' can be trained on")
+            kind = part.get("type")
+            shown = repr(kind) if isinstance(kind, str) else describe(kind)
+            raise BadField(f"{where}[{i}].type", f"is {shown}; only 'text' can be trained on")
         parts.append({"type": "text", "text": as_text(part.get("text"), f"{where}[{i}].text", empty=empty)})
     return parts
 

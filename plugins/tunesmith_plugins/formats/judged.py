@@ -39,9 +39,13 @@ def number(value: Any, where: str) -> float:
     """The value, once it is known to be a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BadField(where, f"is {fields.describe(value)}, not a number")
-    if not isfinite(value):
-        raise BadField(where, f"is {value}, not a finite number")
-    return float(value)
+    try:
+        found = float(value)
+    except OverflowError:  # JSON has whole numbers of any length
+        raise BadField(where, "is a whole number too large to compute with") from None
+    if not isfinite(found):
+        raise BadField(where, f"is {found}, not a finite number")
+    return found
 
 
 def passage(value: Any, where: str) -> Passage:

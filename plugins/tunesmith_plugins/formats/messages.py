@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tunesmith import Completion, Conversation, Conversion, Converter, DataFormat
@@ -36,6 +36,21 @@ class Messages(DataFormat):
         """The column is there, and it is no prompt that nobody has answered yet."""
         return super().matches(row) and not _unanswered(row["messages"])
 
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """A chat, one with a tool, and one with a turn that is not trained on."""
+        asked = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "2 + 2?"}]
+        call = {"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": 2}}}
+        used = [{"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "4"}]
+        answer = {"role": "assistant", "content": "4."}
+        tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
+        parts = [{"type": "text", "text": "2 + 2?"}]
+        weighed = [{"role": "user", "content": parts}, {**answer, "weight": 0}, *asked[1:], answer]
+        return [
+            {"messages": [*asked, answer]},
+            {"messages": [*asked, *used, answer], "tools": [tool]},
+            {"messages": weighed},
+        ]
+
     def __call__(self, row: Mapping[str, Any]) -> Conversation:
         """The messages, checked one by one, with the tools that they may call."""
         return Conversation(fields.messages(row, "messages"), fields.tools(row))
@@ -47,4 +62,4 @@ class Messages(DataFormat):
 
 def _unanswered(turns: Any) -> bool:
     known = turns and fields.is_list(turns) and all(isinstance(turn, Mapping) for turn in turns)
-    return bool(known) and {turn.get("role") for turn in turns} <= {"system", "developer", "user"}
+    return bool(known) and all(turn.get("role") in ("system", "developer", "user") for turn in turns)

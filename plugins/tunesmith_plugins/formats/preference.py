@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, product
 from typing import Any, ClassVar, Literal
 
@@ -78,6 +78,16 @@ class PreferencePairs(DataFormat):
     columns: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
     optional_columns: ClassVar[tuple[str, ...]] = ("prompt", "margin", "tools")
     converters: ClassVar[tuple[type[Converter], ...]] = (FromRankings, FromThumbs)
+
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """A pair in text, one in messages, and one whose prompt is in its answers."""
+        asked = {"role": "user", "content": "2 + 2?"}
+        right, wrong = {"role": "assistant", "content": "4."}, {"role": "assistant", "content": "5."}
+        return [
+            {"prompt": "2 + 2 = ", "chosen": "4", "rejected": "5", "margin": 0.5},
+            {"prompt": [asked], "chosen": [right], "rejected": [wrong]},
+            {"chosen": [asked, right], "rejected": [asked, wrong]},
+        ]
 
     def __call__(self, row: Mapping[str, Any]) -> Preference:
         """The pair; where messages come without a prompt, it is what both answers begin with."""

@@ -56,6 +56,13 @@ class PromptFormat(DataFormat):
     keep: tuple[str, ...] | None = None
     """Names of the columns to keep for rewards; all of them when not given."""
 
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """A prompt in text, and one in messages, with what a reward would compare answers with."""
+        kept = dict.fromkeys(self.keep if self.keep is not None else ("answer",), "4")
+        tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
+        asked = [{"role": "user", "content": "2 + 2?"}]
+        return [{"prompt": "2 + 2 = ", **kept}, {"prompt": asked, "tools": [tool], **kept}]
+
     def __call__(self, row: Mapping[str, Any]) -> Prompt:
         """The prompt, checked, with the other columns; these must be what JSON can hold."""
         asked = judged.passage(fields.required(row, "prompt"), "prompt")
@@ -83,6 +90,13 @@ class PromptMessages(DataFormat):
         turns = row.get("messages")
         last = turns[-1] if turns and fields.is_list(turns) else None
         return isinstance(last, Mapping) and last.get("role") in ("user", "tool")
+
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """A question, and one after an answer, with what a reward would compare answers with."""
+        kept = dict.fromkeys(self.keep if self.keep is not None else ("answer",), "4")
+        asked = {"role": "user", "content": "2 + 2?"}
+        before = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2."}]
+        return [{"messages": [asked], **kept}, {"messages": [*before, asked], **kept}]
 
     def __call__(self, row: Mapping[str, Any]) -> Prompt:
         """The messages, checked one by one, with the other columns; these must be what JSON can hold."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tunesmith import Completion, DataFormat
@@ -22,6 +22,13 @@ class PromptCompletion(DataFormat):
         if not super().matches(row) or judged.is_label(row.get("label")):
             return False
         return not any(fields.is_list(row[column]) for column in cls.columns)
+
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """A question and an order."""
+        return [
+            {"prompt": "Question: 2 + 2?\nAnswer:", "completion": " 4"},
+            {"prompt": "Say yes. ", "completion": "Yes."},
+        ]
 
     def __call__(self, row: Mapping[str, Any]) -> Completion:
         """The prompt and its completion, character for character."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tunesmith import BadField, DataFormat, Ranking
@@ -16,6 +16,15 @@ class ScoredAnswers(DataFormat):
     produces: ClassVar[type[Ranking]] = Ranking
     columns: ClassVar[tuple[str, ...]] = ("prompt", "completions", "scores")
     optional_columns: ClassVar[tuple[str, ...]] = ("tools",)
+
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """Three answers in text, and two in messages."""
+        asked = {"role": "user", "content": "2 + 2?"}
+        answers = [[{"role": "assistant", "content": text}] for text in ("4.", "5.")]
+        return [
+            {"prompt": "2 + 2 = ", "completions": ["4", "5", "22"], "scores": [1, 0.5, 0]},
+            {"prompt": [asked], "completions": answers, "scores": [1.0, -1.0]},
+        ]
 
     def __call__(self, row: Mapping[str, Any]) -> Ranking:
         """The answers in the order of the row."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tunesmith import BadField, Conversation, DataFormat
@@ -34,6 +34,14 @@ class ShareGPT(DataFormat):
     produces: ClassVar[type[Conversation]] = Conversation
     columns: ClassVar[tuple[str, ...]] = ("conversations",)
     optional_columns: ClassVar[tuple[str, ...]] = ("system", "tools")
+
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """A chat, and one with a tool."""
+        asked, answer = {"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4."}
+        call = {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 2, "b": 2}}'}
+        tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
+        used = [asked, call, {"from": "observation", "value": "4"}, answer]
+        return [{"conversations": [asked, answer], "system": "Be short."}, {"conversations": used, "tools": [tool]}]
 
     def __call__(self, row: Mapping[str, Any]) -> Conversation:
         """The turns under the usual names of their roles, after the system prompt where there is one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tunesmith import DataFormat, Text
@@ -15,6 +15,10 @@ class PlainText(DataFormat):
     name: ClassVar[str] = "text"
     produces: ClassVar[type[Text]] = Text
     columns: ClassVar[tuple[str, ...]] = ("text",)
+
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """Two documents."""
+        return [{"text": "Water is wet.\n"}, {"text": " Fire\tis hot."}]
 
     def __call__(self, row: Mapping[str, Any]) -> Text:
         """The document, character for character."""

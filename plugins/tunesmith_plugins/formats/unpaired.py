@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
@@ -43,6 +43,15 @@ class UnpairedAnswers(DataFormat):
         if both:
             raise ValueError(f"label_true and label_false both have {', '.join(sorted(map(str, both)))}")
         return self
+
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """A good answer in text, and a bad one in messages."""
+        yes, no = next(iter(self.label_true), True), next(iter(self.label_false), False)
+        asked, answer = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "5."}
+        return [
+            {"prompt": "2 + 2 = ", "completion": "4", "label": yes},
+            {"prompt": [asked], "completion": [answer], "label": no},
+        ]
 
     def __call__(self, row: Mapping[str, Any]) -> Unpaired:
         """The answer with its label, which must be a boolean unless the settings say what else may stand there."""

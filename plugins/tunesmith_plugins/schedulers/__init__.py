@@ -25,6 +25,10 @@ class Constant(Scheduler):
 
     name: ClassVar[str] = "constant"
 
+    def end(self) -> float:
+        """The peak."""
+        return 1.0
+
     def shape(self, step: int, total: int) -> float:
         """Always 1."""
         return 1.0
@@ -35,6 +39,10 @@ class Decaying(Scheduler):
 
     final: float = Field(default=0.0, ge=0, le=1)
     """Floor, as a share of the peak."""
+
+    def end(self) -> float | None:
+        """The floor."""
+        return self.final
 
     def above_floor(self, height: float) -> float:
         """Stretch a height between 0 and 1 to between the floor and 1; both ends are exact in floating point."""
@@ -98,6 +106,10 @@ class WSD(Decaying):
             return self.above_floor(1.0 - progress)
         return self.above_floor((1.0 + math.cos(math.pi * progress)) / 2.0)
 
+    def end(self) -> float:
+        """The floor, or the peak where there is no decay."""
+        return self.final if self.decay else 1.0
+
     def shape(self, step: int, total: int) -> float:
         """The stable phase: 1."""
         return 1.0
@@ -114,6 +126,9 @@ class InverseSqrt(Decaying):
     name: ClassVar[str] = "inverse-sqrt"
     timescale: int = Field(default=1000, ge=1)
     """Steps after which the rate has fallen to 0.71 of the peak; after three times as many it is half."""
+
+    def end(self) -> None:
+        """It never ends, it only falls."""
 
     def shape(self, step: int, total: int) -> float:
         """The multiplier for ``step`` after the warm-up."""
