@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from tunesmith import hookspecs
 from tunesmith.components import KINDS, Component
 from tunesmith.errors import ConfigError, did_you_mean, nearest
 from tunesmith.plugin_rules import PluginFault, check_hook_names, read_components
+from tunesmith.plugin_versions import made_for_another
 
 if TYPE_CHECKING:
     import click
@@ -263,8 +264,17 @@ def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
     for point in entry_points(group=GROUP):
         if id(point.dist) not in origins:
             origins[id(point.dist)] = (point.dist.name, point.dist.version) if point.dist else ("?", "")
-        found.append((Plugin(point.name, *origins[id(point.dist)], point.module), point.load))
+        found.append((Plugin(point.name, *origins[id(point.dist)], point.module), partial(_load_point, point)))
     return sorted(found, key=lambda item: (item[0].distribution != GROUP, item[0].distribution, item[0].name))
+
+
+def _load_point(point: EntryPoint) -> Any:
+    """Import the module of an entry point. Raises `PluginFault` where its package is made for another tunesmith."""
+    if point.dist is not None and point.dist.name != GROUP:
+        refused = made_for_another(point.dist)
+        if refused:
+            raise PluginFault(refused)
+    return point.load()
 
 
 def _local(files: Sequence[Path]) -> list[tuple[Plugin, Callable[[], Any]]]:

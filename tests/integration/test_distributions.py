@@ -1,4 +1,4 @@
-"""Four distributions of strangers, built and installed for real, and the command line beside them."""
+"""Distributions of strangers, built and installed for real, and the command line beside them."""
 
 import json
 import subprocess
@@ -11,8 +11,11 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+import tunesmith
+
 DISTS = Path(__file__).parent / "dists"
 NAMES = ("good", "broken", "clashing", "misspelt")
+OF_ANOTHER_TIME = ("older", "outdated")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def python(tmp_path_factory) -> Path:
     (Path(site) / "ours.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in sorted(ours)))
     offline = ("--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
     pip = [sys.executable, "-m", "pip", "--python", str(interpreter), "install", *offline]
-    subprocess.run([*pip, *(str(DISTS / name) for name in NAMES)], check=True, timeout=300)
+    subprocess.run([*pip, *(str(DISTS / name) for name in NAMES + OF_ANOTHER_TIME)], check=True, timeout=300)
     return interpreter
 
 
@@ -88,7 +91,7 @@ def test_list_has_the_good_ones_beside_ours_and_marks_the_clash(cli):
     assert "Likelihood of the good package. [clash: write good/good-loss]" in result.out
     assert "Likelihood of the clashing package. [clash: write clashing/good-loss]" in result.out
     assert "broken-loss" not in result.out and "misspelt-loss" not in result.out
-    assert result.err == "2 plugins failed to load: broken, misspelt; see `tunesmith plugins`\n"
+    assert result.err == "3 plugins failed to load: broken, misspelt, outdated; see `tunesmith plugins`\n"
 
 
 def test_clash_is_an_error_on_use_that_names_both_and_the_way_out(cli):
@@ -119,6 +122,24 @@ def test_blocking_one_resolves_the_clash(cli, name):
     assert yaml.safe_load(flag.out)["objective"] == {"name": "good-loss", "weight": 1.0}
     assert yaml.safe_load(flag.out)["plugins"]["block"] == [name]
     assert rows(cli, "--no-plugin", name)["clashing"]["status"] == "blocked"
+
+
+def test_package_made_for_an_older_tunesmith_is_refused_in_one_sentence(cli):
+    found = rows(cli)["outdated"]
+    assert (found["status"], found["version"], found["components"]) == ("broken", "2.0", [])
+    assert found["cause"] == (
+        f"tunesmith-outdated 2.0 is made for tunesmith <0.1,>=0.0.1 and this is {tunesmith.__version__}: "
+        "pip install --upgrade tunesmith-outdated"
+    )
+
+
+def test_package_written_against_the_first_0_1_keeps_working(cli):
+    assert rows(cli)["older"]["status"] == "ok"
+    assert {(one["kind"], one["name"]) for one in rows(cli)["older"]["components"]} == {
+        ("method", "older-method"), ("objective", "older-loss"), ("reward", "older-reward")
+    }  # fmt: skip
+    for name in ("older-method", "older-loss", "older-reward"):
+        assert cli("show", name).code == 0
 
 
 def test_run_that_does_not_need_the_broken_ones_works(cli):
