@@ -8,7 +8,7 @@ argument, it never loses one: implementations name only the arguments they use.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Source,
         Tracker,
     )
+    from tunesmith.report.markup import Markup
 
 PROJECT = "tunesmith"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -97,3 +98,12 @@ def tunesmith_checkpoint_saved(run: RunInfo, step: int, path: Path) -> None:
 @hookspec
 def tunesmith_run_ended(run: RunInfo, error: BaseException | None) -> None:
     """Called once at the end, also after an error or a signal."""
+
+
+@hookspec
+def tunesmith_report_sections(folder: Path) -> Iterable[tuple[str, Sequence[Markup | str]]]:  # type: ignore[empty-body]
+    """Return sections for the page of the run in ``folder``: a heading each, and blocks of `tunesmith.report`.
+
+    Called whenever a page is written, on the main process, for every run: return nothing for one that is not yours.
+    Texts are escaped. One that raises is named on the page in place of its section.
+    """

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tunesmith.components import Method, Tracker
+from tunesmith.components import Method
 from tunesmith.config import Layers, Run, resolve
 from tunesmith.data.corpus import Corpus, StreamCorpus
 from tunesmith.data.encoding import load_tokenizer
@@ -34,6 +34,8 @@ from tunesmith.runner.processes import Processes
 from tunesmith.runner.randomness import seed_everything
 from tunesmith.runner.references import kind_of, make_reference
 from tunesmith.runner.signals import StopRequest
+from tunesmith.runner.tracking import started, tracking
+from tunesmith.runner.versions import check_same_plugins, say_changed_plugins
 from tunesmith.scoring.probe import choose
 from tunesmith.scoring.scorer import Scorer
 from tunesmith.scoring.scores import ScoreScorer
@@ -57,11 +59,14 @@ def start(run: Run, registry: Registry, *, resume: bool = False, overwrite: bool
         StoppedError, DivergedError, DataError, ResourceError: see `Trainer.fit`.
     """
     processes = Processes(pick_device(run.settings))
+    check_same_plugins(processes, registry)
     output = Path(processes.agree(str(run.settings.output or _free_name(Path("runs"), run.method.name))))
     error = processes.agree(_claim(output, run, resume, overwrite) if processes.main else None)
     if error is not None:
         raise error
     with _log_file(output, processes.main):
+        if resume and processes.main:
+            say_changed_plugins(output, registry)
         try:
             return _train(run, registry, processes, output, resume)
         except (ConfigError, DataError, ResourceError):
@@ -198,7 +203,7 @@ def _train(run: Run, registry: Registry, processes: Processes, output: Path, res
             _describe(run, data, trainer, output)
         if last is None:
             run.method.started(trainer.context, training_trees(data))
-        with _tracking(trainer), _counting_streams(data, processes, output):
+        with tracking(trainer), _counting_streams(data, processes, output):
             trainer.fit(stop)
             return trainer.finish()
 
@@ -343,7 +348,7 @@ def _describe(run: Run, data: LoadedData, trainer: Trainer, output: Path) -> Non
     sources = [
         {"label": c.label, "group": c.group, "fingerprint": c.fingerprint} for c in [*data.corpora, *data.probes]
     ]
-    records.write_manifest(output, trainer.registry, sources, processes.count)
+    records.write_manifest(output, trainer.registry, sources, processes.count, started(trainer))
     records.write_data_report(output, data.report.as_dict())
     for note in trainer.registry.untold():
         log.info("replaced %s", note)
@@ -362,29 +367,3 @@ def _describe(run: Run, data: LoadedData, trainer: Trainer, output: Path) -> Non
     done, total = trainer.context.step, trainer.sampler.total_steps
     size = run.settings.batch_size
     log.info("run      %s: steps %d to %d of %d examples each", output, done + 1, total, size)
-
-
-@contextlib.contextmanager
-def _tracking(trainer: Trainer) -> Iterator[None]:
-    """Open metrics.jsonl and the trackers, tell them and the listeners how the run ended."""
-    if not trainer.processes.main:
-        yield
-        return
-    chosen = list(trainer.settings.trackers)
-    names = {tracker.name for tracker in chosen}
-    for _, cls in trainer.registry.current(Tracker.kind):
-        if getattr(cls, "always", False) and cls.name not in names:
-            chosen.insert(0, cls())  # type: ignore[arg-type]
-    error: BaseException | None = None
-    with records.MetricsFile(trainer.output / records.METRICS, trainer.context.step) as metrics:
-        sessions = [tracker.open(trainer.info) for tracker in chosen]
-        trainer.sinks.sessions = [metrics, *sessions]
-        try:
-            yield
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            for session in sessions:
-                session.close(error)
-            trainer.registry.notify("tunesmith_run_ended", run=trainer.info, error=error)

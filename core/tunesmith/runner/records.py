@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 from tunesmith import unsandboxed
 from tunesmith.config import Run
+from tunesmith.plugin_versions import versions
 from tunesmith.plugins import Registry
 from tunesmith.runfile import dump
 from tunesmith.step_lines import keep_lines
@@ -71,8 +73,18 @@ def write_run_file(folder: Path, run: Run) -> None:
     (folder / RUN_FILE).write_text(f"# every setting of this run; `tunesmith run {RUN_FILE}` repeats it\n{text}")
 
 
-def write_manifest(folder: Path, registry: Registry, sources: Sequence[Mapping[str, Any]], processes: int) -> None:
-    """Plugins and their versions, hashes of the data, state of the code, environment."""
+def write_manifest(
+    folder: Path,
+    registry: Registry,
+    sources: Sequence[Mapping[str, Any]],
+    processes: int,
+    start: Mapping[str, Any] | None = None,
+) -> None:
+    """Plugins and their versions, hashes of the data, state of the code, environment; and every start of the run.
+
+    ``start``: what this start works with; those before its step are kept.
+    """
+    starts = [before for before in _manifest(folder).get("starts", ()) if start and start["step"]]
     manifest = {
         "command": sys.argv,
         "folder": str(Path.cwd()),
@@ -81,15 +93,32 @@ def write_manifest(folder: Path, registry: Registry, sources: Sequence[Mapping[s
         "packages": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "plugins": [
-            {"name": p.name, "distribution": p.distribution, "version": p.version, "status": p.status}
-            for p in registry.plugins
-        ],
+        "plugins": versions(registry),
         "replaced": list(registry.notes),
         "data": list(sources),
         "git": _git_state(),
+        "starts": [*starts, *([start] if start else [])],
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def note_end(folder: Path, end: Mapping[str, Any]) -> None:
+    """Add to the manifest how the last start of the run ended."""
+    manifest = _manifest(folder)
+    if manifest.get("starts"):
+        manifest["starts"][-1]["ended"] = end
+    aside = folder / f".writing-{MANIFEST}"
+    aside.write_text(json.dumps({**manifest, "ended": end}, indent=1), encoding="utf-8")
+    os.replace(aside, folder / MANIFEST)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of the run in the folder so far; empty where there is none, or a crash has cut it short."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write_data_report(folder: Path, report: Mapping[str, Any]) -> None:

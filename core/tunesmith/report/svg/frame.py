@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunesmith.report.markup import Markup, tag
-from tunesmith.report.svg.scales import Scale, number
+from tunesmith.report.svg.scales import Scale, told_apart
 
 WIDTH, HEIGHT = 360.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 10.0, 34.0
 """Room for the axes."""
-COUNTED = frozenset({"step"})
+COUNTED = frozenset({"step", "tokens"})
 """Names of axes that have whole numbers only."""
 COLOURS = 8
 """Colours of the style; series beyond begin again."""
@@ -29,12 +29,14 @@ class Frame:
         """Grid, numbers and names; ``x_ticks``: places and texts in place of round numbers."""
         bottom, right = self.y.start, self.x.end
         parts = []
-        for tick in self.y.ticks(4):
+        ticks = self.y.ticks(4)
+        for tick, label in zip(ticks, told_apart(ticks), strict=True):
             place = self.y(tick)
             parts.append(tag("line", x1=self.x.start, x2=right, y1=place, y2=place, class_="rule"))
-            parts.append(tag("text", number(tick), x=self.x.start - 4, y=place + 3.5, class_="end"))
+            parts.append(tag("text", label, x=self.x.start - 4, y=place + 3.5, class_="end"))
         if x_ticks is None:
-            x_ticks = [(self.x(tick), number(tick)) for tick in self.x.ticks(whole=x_name in COUNTED)]
+            ticks = self.x.ticks(whole=x_name in COUNTED)
+            x_ticks = list(zip(map(self.x, ticks), told_apart(ticks), strict=True))
         parts += [tag("text", label, x=place, y=bottom + 12, class_="mid") for place, label in x_ticks]
         if x_name:
             parts.append(tag("text", x_name, x=right, y=bottom + 26, class_="end name"))

@@ -110,7 +110,7 @@ def spread(title: str, steps: Sequence[tuple[float, Sequence[float]]], *, x: str
         drawn += _column(frame, i, part[0][0], known, (low, high))
     drawn.append(tag("polyline", points=" ".join(means), class_="series c1 line"))
     lost = sum(not math.isfinite(value) for _, values in steps for value in values)
-    notes = [f"darker: more of the {len(finite):,} values; line: mean"]
+    notes = [f"the stronger, the more of the {len(finite):,} values; line: mean"]
     notes += [f"a column stands for {every} steps"] * (every > 1) + [f"{lost:,} values are nan or infinite"] * (
         lost > 0
     )

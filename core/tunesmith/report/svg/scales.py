@@ -33,6 +33,20 @@ def number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
+def told_apart(values: Sequence[float]) -> list[str]:
+    """Values in few characters, but enough that none looks like another.
+
+    >>> told_apart([1.0, 1.00002])
+    ['1', '1.00002']
+    """
+    texts = [number(value) for value in values]
+    for digits in range(5, 13):
+        if len(set(texts)) == len(set(values)):
+            break
+        texts = [f"{value:.{digits}g}" for value in values]
+    return texts
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """From values between ``low`` and ``high`` to places between ``start`` and ``end``."""
@@ -73,7 +87,9 @@ def scale_of(values: Iterable[float], start: float, end: float, *, log: bool = F
     log = log and low > 0
     if zero:
         low, high = min(low, 0.0), max(high, 0.0)
-    if low == high:
+    if zero and low == high:
+        high = 1.0
+    elif low == high:
         apart = 0.5 * abs(low) or 0.5
         low, high = (low / 2, high * 2) if log else (low - apart, high + apart)
     elif log:
