@@ -28,11 +28,14 @@ from tunesmith import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import click
     from torch import nn
 
     from tunesmith.data.trees import Tree
     from tunesmith.models.roles import Models
+    from tunesmith.report.markup import Markup
     from tunesmith.runner.context import Context
 
 
@@ -222,3 +225,15 @@ def tunesmith_register_commands(cli: click.Group) -> None:
     from .picture import picture
 
     cli.add_command(picture)
+
+
+@tunesmith.hookimpl
+def tunesmith_report_sections(folder: Path) -> Iterable[tuple[str, list[Markup]]]:
+    """Add the layers to the page of a run."""
+    from . import record
+
+    if not (folder / record.FILE).is_file():
+        return []
+    from .picture.sections import sections
+
+    return sections(folder)

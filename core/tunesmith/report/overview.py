@@ -84,15 +84,8 @@ def _summary(run: RunFolder) -> list[tuple[str, object]]:
     if "num_tokens" in run.curves:
         rows.append(("tokens", svg.number(run.curve("num_tokens").last())))
     rows += [(f"{name}, last", svg.number(value)) for name, value in shown]
-    command = run.manifest.get("command")
-    if isinstance(command, list) and command:
-        rows.append(("started", _when(run)))
-    return rows
-
-
-def _when(run: RunFolder) -> str:
     times = [start["time"] for start in run.starts if isinstance(start.get("time"), (int, float))]
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(times[0])) if times else "?"
+    return rows + [("started", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(times[0])))] if times else rows
 
 
 def _sources(run: RunFolder) -> list[Mapping[str, Any]]:

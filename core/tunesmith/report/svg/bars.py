@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from tunesmith.report.markup import Markup, tag
-from tunesmith.report.svg.frame import WIDTH, Frame, colour, figure, nothing, x_room, y_room
+from tunesmith.report.svg.frame import WIDTH, Frame, clipped, colour, figure, nothing, x_room, y_room
 from tunesmith.report.svg.scales import Scale, number, scale_of
 
 MOST_BARS = 60
@@ -97,7 +97,7 @@ def rows(
     drawn = []
     for i, (label, parts) in enumerate(values.items()):
         top, base = ROW * i + 6, 0.0
-        drawn.append(tag("text", label, x=left - 4, y=top + ROW / 2 + 2, class_="end"))
+        drawn.append(tag("text", clipped(label, left), x=left - 4, y=top + ROW / 2 + 2, class_="end"))
         for name, value in parts.items():
             place, width = across(base), across(base + _known(value)) - across(base)
             kind = f"bar {colour(names.index(name))}"

@@ -13,6 +13,8 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 10.0, 34.0
 """Room for the axes."""
 COUNTED = frozenset({"step", "tokens"})
 """Names of axes that have whole numbers only."""
+LETTER = 5.3
+"""Room that a letter of a label takes, about."""
 COLOURS = 8
 """Colours of the style; series beyond begin again."""
 
@@ -98,3 +100,9 @@ def nothing(title: str, why: str = "no values") -> Markup:
 def colour(place: int) -> str:
     """The class of the colour of a series."""
     return f"c{place % COLOURS}"
+
+
+def clipped(label: str, room: float) -> str:
+    """A label that fits into so much room, its end left out where it is too long."""
+    most = max(4, int((room - 6) / LETTER))
+    return label if len(label) <= most else f"{label[: most - 3]}..."

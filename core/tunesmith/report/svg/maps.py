@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tunesmith.report.markup import Markup, tag
 from tunesmith.report.svg.bars import counted
-from tunesmith.report.svg.frame import BOTTOM, WIDTH, Frame, figure, nothing, x_room, y_room
+from tunesmith.report.svg.frame import BOTTOM, WIDTH, Frame, clipped, figure, nothing, x_room, y_room
 from tunesmith.report.svg.scales import Point, Scale, number, scale_of
 
 COLUMNS = 60
@@ -48,7 +48,7 @@ def heat(
     width = (WIDTH - 10 - left) / len(kept)
     drawn = []
     for i, row in enumerate(rows):
-        drawn.append(tag("text", row, x=left - 4, y=CELL * i + CELL * 0.75, class_="end"))
+        drawn.append(tag("text", clipped(row, left), x=left - 4, y=CELL * i + CELL * 0.75, class_="end"))
         for place, j in enumerate(kept):
             told = tag("title", f"{row}, {x} {columns[j]}: {number(values[i][j])}")
             kind, share = strength(values[i][j])
