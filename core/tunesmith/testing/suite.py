@@ -24,7 +24,9 @@ S = TypeVar("S")
 SUITES = {
     "reward": "tunesmith.testing.rewards:SUITE",
     "format": "tunesmith.testing.formats:SUITE",
+    "source": "tunesmith.testing.sources:SUITE",
     "scheduler": "tunesmith.testing.schedulers:SUITE",
+    "tracker": "tunesmith.testing.trackers:SUITE",
 }
 """Kind to where its suite is; imported on use."""
 SETUP = "setup"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -48,6 +49,11 @@ class Arithmetic(Source):
         if self.num_rows > most:
             raise ValueError(f"num_rows is at most {most:,} for {self.digits} digits in {self.split}; raise digits")
         return self
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """A few problems."""
+        return {"num_rows": 20}
 
     def rows(self) -> Iterator[Row]:
         """Yield the problems, drawn evenly over all pairs of numbers."""

@@ -41,6 +41,13 @@ class Files(Source):
     """Read rows while training instead of all of them before it."""
 
     @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """A file of three rows."""
+        path = folder / "rows.jsonl"
+        path.write_text("".join(f'{{"text": "Row {number}."}}\n' for number in range(3)), encoding="utf-8")
+        return {"path": str(path)}
+
+    @classmethod
     def claims(cls, word: str) -> Mapping[str, Any] | None:
         """Every path that exists, every glob that matches, and ``-``."""
         path = os.path.expanduser(word)

@@ -8,6 +8,7 @@ import random
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import AliasChoices, Field
@@ -61,6 +62,11 @@ class GeneratedTasks(Source):
     """Seed of the drawing."""
     chat: bool = False
     """Write prompt and completion as messages, so that the model's chat template is applied."""
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """A few tasks."""
+        return {"num_rows": 20}
 
     @abstractmethod
     def draw(self, rng: random.Random) -> Task | None:

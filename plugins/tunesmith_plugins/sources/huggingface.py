@@ -41,6 +41,16 @@ class HuggingFace(Source):
     _loaded: Any = PrivateAttr(default=None)
 
     @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """A data set of three rows, saved in the folder."""
+        import datasets
+
+        path = folder / "rows"
+        with _quiet_without_terminal():
+            datasets.Dataset.from_dict({"text": [f"Row {number}." for number in range(3)]}).save_to_disk(path)
+        return {"path": str(path)}
+
+    @classmethod
     def claims(cls, word: str) -> Mapping[str, Any] | None:
         """A folder written by save_to_disk, or a word written like a hub name that cannot be meant as a path."""
         path = os.path.expanduser(word)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import tokenize
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -27,6 +28,11 @@ class PythonSource(Source):
     """Read at most this many files."""
     seed: int = Field(default=0, ge=0)
     """Seed of the choice that max_files makes."""
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """Few files."""
+        return {"max_files": 10}
 
     def rows(self) -> Iterator[Row]:
         """Yield the files by name."""

@@ -47,6 +47,7 @@ class Trackio(Tracker):
 
     name: ClassVar[str] = "trackio"
     needs: ClassVar[tuple[str, ...]] = ("trackio",)
+    elsewhere: ClassVar[str] = "trackio's data base, in the folder that TRACKIO_DIR names or trackio's own"
     project: str = Field(default="tunesmith", min_length=1)
     """Project that the run belongs to."""
     run_name: str | None = None
