@@ -26,20 +26,10 @@ from tunesmith.errors import (
     did_you_mean,
     nearest,
 )
+from tunesmith.masking import mask
 
 MAX_LINES = 8
 INTERRUPTED, BROKEN_PIPE, BUG = 130, 141, 1
-_SECRET_NAMES = re.compile(r"(^|_)(TOKENS?|SECRETS?|PASSWORD|(API|ACCESS)_?KEY|CREDENTIALS?)(_|$)", re.IGNORECASE)
-_SECRETS = re.compile(r"\b(hf_|sk-|ghp_|xox[abp]-)[A-Za-z0-9_-]{8,}")
-
-
-def mask(text: str) -> str:
-    """The text without access tokens: those that look like one, and the values of variables named like one."""
-    text = _SECRETS.sub(lambda match: f"{match[1]}***", text)
-    for name, value in os.environ.items():
-        if len(value) >= 8 and _SECRET_NAMES.search(name):
-            text = text.replace(value, "***")
-    return text
 
 
 def configure_logging() -> None:

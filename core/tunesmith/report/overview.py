@@ -85,7 +85,7 @@ def _summary(run: RunFolder) -> list[tuple[str, object]]:
         rows.append(("tokens", svg.number(run.curve("num_tokens").last())))
     rows += [(f"{name}, last", svg.number(value)) for name, value in shown]
     times = [start["time"] for start in run.starts if isinstance(start.get("time"), (int, float))]
-    return rows + [("started", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(times[0])))] if times else rows
+    return [*rows, ("started", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(times[0])))] if times else rows
 
 
 def _sources(run: RunFolder) -> list[Mapping[str, Any]]:

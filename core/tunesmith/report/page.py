@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 
+from tunesmith.masking import mask
 from tunesmith.report.markup import Markup, escape, join, tag, visible
 
 Block = Markup | str
@@ -66,9 +67,9 @@ class Page:
         return f"<!doctype html>\n{page}\n"
 
     def write(self, path: Path) -> Path:
-        """Write the page, whole or not at all; return the path. Raises `OSError`."""
+        """Write the page, whole or not at all, access tokens masked; return the path. Raises `OSError`."""
         aside = path.with_name(f".writing-{path.name}")
-        aside.write_text(self.render(), encoding="utf-8")
+        aside.write_text(mask(self.render()), encoding="utf-8")
         os.replace(aside, path)
         return path
 

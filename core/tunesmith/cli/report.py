@@ -1,0 +1,113 @@
+"""``tunesmith report`` and ``tunesmith compare``: what runs were, on one page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tunesmith.cli import terminal
+from tunesmith.cli.common import load_registry, plugin_options
+from tunesmith.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tunesmith.report.compare import Comparison
+
+
+@click.command("report")
+@click.argument("run", metavar="RUN")
+@click.option("--output", metavar="FILE", help="Where to write it; RUN/report.html when not given.")
+@plugin_options
+def report(run: str, output: str | None) -> None:
+    """Write the page of a run: every curve, samples, settings and what came of them.
+
+    A run writes it itself when it ends. This writes it anew, also while the run goes on.
+    """
+    from tunesmith.report.run import write_report
+
+    with _writable(output or run):
+        path = write_report(_folder(run), load_registry(), None if output is None else Path(os.path.expanduser(output)))
+    click.echo(path)
+
+
+@click.command("compare")
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
+@click.option("--metric", "metrics", metavar="NAME", multiple=True, help="Compare this metric as well; may hold *.")
+@click.option("--html", "output", metavar="FILE", help="Also write a page with curves.")
+@click.option("--json", "as_json", is_flag=True, help="For programs, with the numbers of every run.")
+@plugin_options
+def compare(runs: tuple[str, ...], metrics: tuple[str, ...], output: str | None, as_json: bool) -> None:
+    """Hold runs against each other.
+
+    Runs that differ in nothing but their seed are a group: its numbers are means with their standard deviation.
+    """
+    from tunesmith.report.compare import compare as compared
+    from tunesmith.report.folder import read
+
+    folders = list(dict.fromkeys(_folder(run).resolve() for run in runs))
+    if len(folders) < 2:
+        raise ConfigError("one run cannot be compared", fix="give the folders of two runs or more")
+    comparison = compared([read(_shown(folder), samples=False) for folder in folders], metrics)
+    if as_json:
+        terminal.print_json(comparison.as_dict())
+    else:
+        click.echo("\n".join(_lines(comparison)))
+    if output is not None:
+        from tunesmith.report.compare_page import page
+
+        with _writable(output):
+            path = page(comparison).write(Path(os.path.expanduser(output)))
+        click.echo(f"\n{path} is written", err=as_json)
+
+
+def _folder(word: str) -> Path:
+    return Path(os.path.expanduser(word))
+
+
+def _shown(folder: Path) -> Path:
+    """Relative to where we are, where that is shorter."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+
+
+class _writable:
+    """Turns a path that cannot be written to into an error of ours."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise ConfigError(f"cannot write to {self.place}", why=error.strerror or str(error)) from None
+
+
+# ---------------------------------------------------------------------------------------------- for people
+def _lines(comparison: Comparison) -> list[str]:
+    groups = comparison.groups
+    runs = sum(len(group.runs) for group in groups)
+    head = ["", *(f"{group.name} (n={len(group.runs)})" for group in groups)]
+    body = [[row.name, *(spread.text(row.show) for spread in row.spreads)] for row in comparison.rows]
+    lines = [f"{runs} runs in {len(groups)} groups; mean +- sd over runs", "", *_columns([head, *body])]
+    lines += ["", "final: mean of the last 10% of the steps; best: of the smoothed course"]
+    if comparison.differ:
+        lines += ["", "settings that differ"]
+        lines += _columns([[f"  {name}", *map(_value, values)] for name, values in comparison.differ.items()])
+    return lines + [f"note: {note}" for note in comparison.notes]
+
+
+def _value(value: object) -> str:
+    from tunesmith.data.report import printable
+
+    return "-" if value is None else printable(str(value), 40)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Cells under each other; a terminal that is too narrow wraps them, nothing is cut off."""
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(size) for cell, size in zip(row, sizes, strict=True)).rstrip() for row in rows]
