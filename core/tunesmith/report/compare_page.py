@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Sequence
 
 from tunesmith.report import svg
-from tunesmith.report.compare import LAST, Comparison, Group
+from tunesmith.report.compare import LAST, Comparison, Group, compared_metrics
 from tunesmith.report.folder import Curve
 from tunesmith.report.markup import Markup
-from tunesmith.report.page import Page, grid, notice, table
+from tunesmith.report.page import Page, details, grid, notice, table
 from tunesmith.report.svg.scales import Point
 
 PARTS = 120
@@ -26,9 +26,11 @@ def page(comparison: Comparison) -> Page:
     found = Page(f"{runs:,} runs in {len(groups):,} groups", *(notice(note, "warning") for note in comparison.notes))
     rows = [[row.name, *(spread.text(row.show) for spread in row.spreads)] for row in comparison.rows]
     found.section("Numbers", said, table(head, rows, numbers=range(1, len(head))))
-    found.section(
-        "Curves", "Lines: mean of a group; bands: one standard deviation over its runs.", grid(*_curves(groups))
-    )
+    key = compared_metrics(groups)
+    first, others = _curves(groups, list(key)), _curves(groups, [name for name in _names(groups) if name not in key])
+    said = "Lines: mean of a group; bands: one standard deviation over its runs."
+    folded = [details(f"{len(others):,} other metrics", grid(*others))] if others else []
+    found.section("Curves", said, grid(*first, *_ways(groups)), *folded)
     if comparison.differ:
         differing = [[name, *map(str, values)] for name, values in comparison.differ.items()]
         found.section("Settings that differ", table(["setting", *(group.name for group in groups)], differing))
@@ -36,15 +38,17 @@ def page(comparison: Comparison) -> Page:
     return found.section("Runs", table(["group", "run", "seed"], listed))
 
 
-def _curves(groups: Sequence[Group]) -> list[Markup]:
-    names = list(dict.fromkeys(name for group in groups for run in group.runs for name in run.curves))
-    names.sort(key=lambda name: (name != "reward", not name.startswith("eval/"), name != "loss"))
+def _names(groups: Sequence[Group]) -> list[str]:
+    return list(dict.fromkeys(name for group in groups for run in group.runs for name in run.curves))
+
+
+def _curves(groups: Sequence[Group], names: Sequence[str]) -> list[Markup]:
     drawn = []
     for name in names:
         lines = [line for group in groups if (line := _line(group, name)) is not None]
         if lines:
             drawn.append(svg.lines(name, lines))
-    return drawn + _ways(groups)
+    return drawn
 
 
 def _line(group: Group, name: str) -> svg.Line | None:
