@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -150,6 +151,11 @@ class ADEPT(ReplayMethod):
     def measures(self) -> bool:
         """True when general text is needed."""
         return self.selection == "importance" or self.rates == "importance"
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """One copy, measured again in the middle of a few steps."""
+        return {**super().settings_for_checks(folder), "copies": 1, "probe_size": 4, "refresh_every": 2}
 
     def probes(self) -> Mapping[str, Sequence[DataSpec]]:
         """General text and instructions."""

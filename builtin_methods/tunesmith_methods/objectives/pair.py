@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -41,6 +43,10 @@ class _Referenced(Objective):
     @abstractmethod
     def values(self, chosen: Tensor, rejected: Tensor, x: Any) -> Tensor:
         """The loss ``[P]`` of every pair, from its log-ratios."""
+
+    def at_start(self) -> Mapping[str, float]:
+        """No answer is preferred yet."""
+        return {"loss": math.log(2), "rewards/margins": 0.0}
 
     def __call__(self, x: Any) -> Loss:
         """Sum over pairs, with rewards and log-probabilities as metrics."""
@@ -85,6 +91,10 @@ class Hinge(_Referenced):
 
     name: ClassVar[str] = "hinge"
 
+    def at_start(self) -> Mapping[str, float]:
+        """One for every pair."""
+        return {**super().at_start(), "loss": 1.0}
+
     def values(self, chosen: Tensor, rejected: Tensor, x: Any) -> Tensor:
         """See `losses.pair.hinge`."""
         from .losses.pair import hinge
@@ -96,6 +106,10 @@ class IPO(_Referenced):
     """A squared distance of the margin per token to a target; certain labels are not overfitted (arXiv:2310.12036)."""
 
     name: ClassVar[str] = "ipo"
+
+    def at_start(self) -> Mapping[str, float]:
+        """The square of the target."""
+        return {**super().at_start(), "loss": 1 / (2 * self.beta) ** 2}
 
     def values(self, chosen: Tensor, rejected: Tensor, x: Any) -> Tensor:
         """See `losses.pair.ipo`."""
@@ -137,6 +151,10 @@ class APOZero(_Referenced):
 
     name: ClassVar[str] = "apo-zero"
 
+    def at_start(self) -> Mapping[str, float]:
+        """One for every pair."""
+        return {**super().at_start(), "loss": 1.0}
+
     def values(self, chosen: Tensor, rejected: Tensor, x: Any) -> Tensor:
         """See `losses.pair.apo_zero`."""
         from .losses.pair import apo_zero
@@ -148,6 +166,10 @@ class APODown(_Referenced):
     """APO-down: both down, the rejected more; for a model better than its data (arXiv:2408.06266)."""
 
     name: ClassVar[str] = "apo-down"
+
+    def at_start(self) -> Mapping[str, float]:
+        """One for every pair."""
+        return {**super().at_start(), "loss": 1.0}
 
     def values(self, chosen: Tensor, rejected: Tensor, x: Any) -> Tensor:
         """See `losses.pair.apo_down`."""
@@ -162,6 +184,10 @@ class RPO(_Referenced):
     name: ClassVar[str] = "rpo"
     alpha: float = Field(default=1.0, ge=0)
     """Weight of the negative log-likelihood per token of the chosen answer."""
+
+    def at_start(self) -> Mapping[str, float]:
+        """The likelihood of the chosen answers is not known."""
+        return {"rewards/margins": 0.0}
 
     def values(self, chosen: Tensor, rejected: Tensor, x: Any) -> Tensor:
         """Eq. 1: the DPO term and ``alpha`` times the NLL of the chosen answer divided by its length."""
@@ -178,6 +204,10 @@ class ORPO(Objective):
     unit: ClassVar[Any] = "pair"
     beta: float = Field(default=0.1, ge=0)
     """Weight of the odds-ratio term (the paper's lambda)."""
+
+    def at_start(self) -> Mapping[str, float]:
+        """The odds are even; the likelihood of the chosen answers is not known."""
+        return {"log_odds_ratio": -math.log(2), "log_odds_chosen": 0.0}
 
     def __call__(self, x: Any) -> Loss:
         """NLL per token of the chosen answers of the step, plus ``beta`` times the odds-ratio term of every pair.
@@ -209,6 +239,13 @@ class SimPO(Objective):
     """Target margin as a share of beta: 0.3-0.55, at most 1."""
     sft_weight: float = Field(default=0.0, ge=0)
     """Weight of the negative log-likelihood per token of the chosen answers; keeps what was learned before."""
+
+    def at_start(self) -> Mapping[str, float]:
+        """The target margin is missed by all of it."""
+        margins = {"rewards/margins": 0.0}
+        return (
+            margins if self.sft_weight else {"loss": math.log1p(math.exp(self.beta * self.gamma_beta_ratio)), **margins}
+        )
 
     def __call__(self, x: Any) -> Loss:
         """Sum over pairs of the SimPO term, plus the weighted NLL per token of the step."""

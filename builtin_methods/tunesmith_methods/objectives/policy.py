@@ -5,6 +5,7 @@ The variants are settings of one loss, so that comparing them compares the algor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -87,6 +88,10 @@ class _Policy(Objective):
     def unit(self) -> Any:
         """What the aggregation takes the mean over."""
         return {"token": "token", "prompt": "prompt"}.get(self.aggregation, "sequence")
+
+    def at_start(self) -> Mapping[str, float]:
+        """The policy is the one that sampled."""
+        return {"ratio/mean": 1.0, "approx_kl": 0.0}
 
     @model_validator(mode="after")
     def _combination(self) -> Self:

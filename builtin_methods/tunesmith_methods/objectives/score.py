@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -19,6 +21,10 @@ class BradleyTerry(Objective):
     """Weight of (r_w + r_l)^2, which keeps scores around zero; 0.01 in arXiv:2312.09244."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of labels taken to be flipped."""
+
+    def at_start(self) -> Mapping[str, float]:
+        """Each of two answers may be the better one."""
+        return {"loss": math.log(2), "accuracy": 0.5, "margin": 0.0}
 
     def __call__(self, x: Any) -> Loss:
         """Sum over prompts of the mean over their comparable pairs; a prompt without any adds nothing."""

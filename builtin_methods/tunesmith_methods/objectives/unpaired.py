@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -17,6 +18,10 @@ class KTO(Objective):
     unit: ClassVar[Any] = "sequence"
     beta: float = Field(default=0.1, gt=0)
     """Risk aversion; a lower value wants a lower learning rate."""
+
+    def at_start(self) -> Mapping[str, float]:
+        """Half the weight of an answer, as it is neither above nor below the baseline."""
+        return {"loss": 0.5, "kl": 0.0}
 
     def baseline(self, x: Any) -> Any:
         """z0 of the step, without gradient."""

@@ -22,10 +22,13 @@ from tunesmith.testing.report import Finding
 R = TypeVar("R")
 S = TypeVar("S")
 SUITES = {
+    "method": "tunesmith.testing.methods:SUITE",
+    "objective": "tunesmith.testing.objectives:SUITE",
     "reward": "tunesmith.testing.rewards:SUITE",
     "format": "tunesmith.testing.formats:SUITE",
     "source": "tunesmith.testing.sources:SUITE",
     "scheduler": "tunesmith.testing.schedulers:SUITE",
+    "generator": "tunesmith.testing.generators:SUITE",
     "tracker": "tunesmith.testing.trackers:SUITE",
 }
 """Kind to where its suite is; imported on use."""
