@@ -45,13 +45,13 @@ def _names(groups: Sequence[Group]) -> list[str]:
 def _curves(groups: Sequence[Group], names: Sequence[str]) -> list[Markup]:
     drawn = []
     for name in names:
-        lines = [line for group in groups if (line := _line(group, name)) is not None]
+        lines = [line for i, group in enumerate(groups) if (line := _line(group, name, i)) is not None]
         if lines:
             drawn.append(svg.lines(name, lines))
     return drawn
 
 
-def _line(group: Group, name: str) -> svg.Line | None:
+def _line(group: Group, name: str, place: int) -> svg.Line | None:
     """The mean of a metric over the runs of a group, and a deviation to both sides."""
     curves = [run.curve(name) for run in group.runs if name in run.curves]
     if not curves:
@@ -64,11 +64,11 @@ def _line(group: Group, name: str) -> svg.Line | None:
     points = [(step, math.fsum(values) / len(values)) for step, values in sorted(by_step.items())]
     smoothed = not name.startswith("eval/")
     if len(curves) < 2:
-        return svg.Line(group.name, points, smoothed=smoothed)
+        return svg.Line(group.name, points, smoothed=smoothed, place=place)
     apart = [_deviation(values) for _, values in sorted(by_step.items())]
     low = [value - sd for (_, value), sd in zip(points, apart, strict=True)]
     high = [value + sd for (_, value), sd in zip(points, apart, strict=True)]
-    return svg.Line(group.name, points, smoothed=smoothed, low=low, high=high)
+    return svg.Line(group.name, points, smoothed=smoothed, low=low, high=high, place=place)
 
 
 def _means(curve: Curve, every: int) -> list[Point]:
@@ -85,11 +85,11 @@ def _deviation(values: Sequence[float]) -> float:
 def _ways(groups: Sequence[Group]) -> list[Markup]:
     """Reward against KL, a curve for each group."""
     lines = []
-    for group in groups:
-        kl = _line(group, "kl_per_answer") or _line(group, "kl")
-        reward = _line(group, "reward")
+    for i, group in enumerate(groups):
+        kl = _line(group, "kl_per_answer", i) or _line(group, "kl", i)
+        reward = _line(group, "reward", i)
         if kl is not None and reward is not None:
             at = dict(reward.points)
             points = sorted((value, at[step]) for step, value in kl.points if step in at and math.isfinite(value))
-            lines.append(svg.Line(group.name, points))
+            lines.append(svg.Line(group.name, points, place=i))
     return [svg.lines("Reward against KL", lines, x="KL", y="reward")] if lines else []

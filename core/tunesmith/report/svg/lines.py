@@ -25,6 +25,7 @@ class Line:
         points: x and y; y may be nan or infinite.
         smoothed: whether its smoothed course is drawn before it; else points are marked where they are few.
         low, high: a spread around it, as long as ``points``.
+        place: of its colour, where it has the same in several pictures; else its place among the curves.
     """
 
     label: str
@@ -32,6 +33,11 @@ class Line:
     smoothed: bool = True
     low: Sequence[float] = field(default=())
     high: Sequence[float] = field(default=())
+    place: int | None = None
+
+    def kind(self, among: int) -> str:
+        """The class of its colour, for the place that it has among the curves of a picture."""
+        return colour(among if self.place is None else self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,8 @@ def lines(
         drawn.append(_series(frame, line, thin_, place))
     notes += _notes(series, thinned, log_y and not frame.y.log)
     notes += [f"{mark.label}: {x} {number(mark.x)}" for mark in marks]
-    legend = [(colour(i), line.label) for i, line in enumerate(series)] if len(series) > 1 else []
+    named = len(series) > 1 or series[0].place is not None
+    legend = [(line.kind(i), line.label) for i, line in enumerate(series)] if named else []
     says = "; ".join(map(_said, series))
     return figure(
         title, *drawn, says=says, legend=legend, notes=notes, class_="chart", data_x=x,
@@ -117,7 +124,7 @@ def _series(frame: Frame, line: Line, thinned: Thinned, place: int) -> Markup:
     parts += [_not_finite(frame, px) for px, _ in thin_marks(thinned.lost)]
     known = [(px, py) for px, py in thinned.points if math.isfinite(py)]
     return tag(
-        "g", *parts, class_=f"series {colour(place)}", data_label=line.label,
+        "g", *parts, class_=f"series {line.kind(place)}", data_label=line.label,
         data_xs=" ".join(f"{px:.10g}" for px, _ in known), data_ys=" ".join(f"{py:.5g}" for _, py in known),
     )  # fmt: skip
 
