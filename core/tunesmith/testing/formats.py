@@ -235,7 +235,8 @@ def content(example: Any) -> Any:
     """What an example holds, so that examples without an equality of their own can be compared."""
     if dataclasses.is_dataclass(example) and not isinstance(example, type):
         return {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
-    return example if type(example).__eq__ is not object.__eq__ else vars(example)
+    own = any("__eq__" in vars(base) for base in type(example).__mro__[:-1])
+    return example if own else vars(example)
 
 
 def round_trip(subject: Subject) -> Finding:

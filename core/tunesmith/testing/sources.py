@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -95,7 +95,7 @@ def _wrong_row(row: Any) -> str:
 
 def same_order(subject: Subject) -> Finding:
     """The same rows in the same order, whenever and however often they are read."""
-    ways = {
+    ways: dict[str, Callable[[], list[Said]]] = {
         "read again": lambda: read(subject.source),
         "read by another object with the same settings": lambda: read(subject.remade()),
         "read twice at the same time": lambda: _in_turns(subject.source),
@@ -127,8 +127,7 @@ def stops_early(subject: Subject) -> Finding:
     if not isinstance(reader, Iterator):
         return failed(f"rows() gives a {type(reader).__name__}, which cannot be read row by row; yield them")
     first = next(reader, None)
-    if isinstance(reader, Generator):
-        reader.close()
+    del reader  # closes what it holds, as when a loop is left
     again = next(subject.source.rows(), None)
     if first is None or again is None or said(first) != said(again):
         return failed("after a reader stopped, the next one does not begin with the first row")

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,7 +21,7 @@ from tunesmith.testing.suite import Suite
 
 STEPS = 3
 Metrics = Mapping[str, float]
-Logged = list[tuple[int, Metrics]]
+Logged = Sequence[tuple[int, Metrics]]
 USUAL: Logged = [
     *((step, {"loss": 2.0 / step, "learning_rate": 1e-5, "tokens": 10.0 * step, "step_s": 0.1}) for step in (1, 2)),
     (2, {"eval/held-out/loss": 1.5}),
@@ -141,7 +141,7 @@ def failed_run(subject: Subject) -> Finding:
         for logged in (USUAL[:1], []):
             when = "after a step" if logged else "before the first step"
             try:
-                subject.play(list(logged), error)
+                subject.play(logged, error)
             except BaseException as raised:  # of a stranger's code, in the place of the error that matters
                 return failed(f"closed with {type(error).__name__} {when}: {type(raised).__name__}: {raised}")
     return ok(f"closed with {len(endings)} errors, after a step and before it")
@@ -219,7 +219,8 @@ def _watch() -> Watch:
 def watched() -> Iterator[list[Path]]:
     """The files that Python code of this process writes, in any thread."""
     watch = _watch()
-    watch.places = found = []
+    found: list[Path] = []
+    watch.places = found
     try:
         yield found
     finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -43,8 +44,14 @@ class TransformersCB(Generator):
     """
 
     name: ClassVar[str] = "transformers-cb"
+    repeats: ClassVar[Literal["sample", "call"]] = "call"
     max_batch_tokens: int = Field(default=65_536, ge=1)
     """Tokens that the paged cache holds."""
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """A cache that is cleared in a moment."""
+        return {"max_batch_tokens": 4096}
 
     def memory(self, answers: int, longest: int) -> EngineMemory:
         """Pages for all completions, or as many as may be held."""
