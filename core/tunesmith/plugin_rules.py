@@ -24,6 +24,8 @@ REGISTER = {
     "tunesmith_register_generators": "generator",
     "tunesmith_register_trackers": "tracker",
 }
+KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+"""The names of components."""
 
 
 class PluginFault(Exception):
@@ -75,7 +77,7 @@ def check_component(cls: Any, hook: str, kind: str) -> None:
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise PluginFault(f"{hook} returned {cls!r}, which is not a subclass of tunesmith.{base.__name__}")
     name = getattr(cls, "name", None)
-    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+    if not isinstance(name, str) or not KEBAB.fullmatch(name):
         raise PluginFault(f"{cls.__name__}.name must be kebab-case such as 'my-{kind}', not {name!r}")
     missing = [a for a in _DECLARED.get(kind, {}) if not hasattr(cls, a)]
     if missing:
