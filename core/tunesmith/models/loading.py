@@ -103,7 +103,7 @@ def load_model(
         )
     switch_off_dropout(model)
     if settings.adapter != "none":
-        model = _adapted(model, settings, checkpoint, score=score)
+        model = with_adapter(model, settings, checkpoint, score=score)
     if settings.activation_checkpointing:
         _recompute_activations(model)
     return cast(nn.Module, model.train())
@@ -257,7 +257,8 @@ def _quantization(settings: RunSettings, dtype: torch.dtype) -> Any:
     )
 
 
-def _adapted(model: Any, settings: RunSettings, checkpoint: Path | None, *, score: bool) -> Any:
+def with_adapter(model: Any, settings: RunSettings, checkpoint: Path | None, *, score: bool) -> Any:
+    """Put an adapter on a model. Raises `ConfigError` for modules that cannot have one."""
     from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 
     if settings.quantize != "none":

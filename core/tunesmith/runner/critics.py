@@ -10,7 +10,8 @@ import torch
 from tunesmith.components import Method
 from tunesmith.errors import ConfigError
 from tunesmith.models.critic import AdapterCritic, Critic
-from tunesmith.models.loading import check_exists, load_model
+from tunesmith.models.kinds import critic_kind
+from tunesmith.models.loading import load_model
 from tunesmith.online import HasCritic
 from tunesmith.scoring.probe import choose
 from tunesmith.scoring.scorer import Scorer
@@ -19,27 +20,6 @@ from tunesmith.settings import RunSettings
 
 CRITIC = "critic"
 """Folder of the critic, in a checkpoint and in a finished run."""
-
-
-def critic_kind(method: Method, settings: RunSettings) -> str:
-    """``model`` or ``adapter``. Raises `ConfigError` for a kind that this run cannot have."""
-    assert isinstance(method, HasCritic), f"{method.name} declares the role 'value' and has no settings of a critic"
-    check_exists(method.critic_model or settings.model, "critic model")
-    kind = method.critic
-    if kind == "auto":
-        kind = "adapter" if settings.adapter != "none" and method.critic_model is None else "model"
-    if kind == "adapter" and settings.adapter == "none":
-        raise ConfigError(
-            "critic: adapter needs an adapter on the policy's base", fix="--adapter lora, or --critic model"
-        )
-    if kind == "adapter" and method.critic_model is not None:
-        raise ConfigError("critic: adapter starts on the policy's base, not on critic_model", fix="--critic model")
-    if kind == "adapter" and settings.activation_checkpointing:
-        raise ConfigError(
-            "critic: adapter cannot recompute activations: the policy's adapter would be active by then",
-            fix="--critic model, or without activation_checkpointing",
-        )
-    return kind
 
 
 def make_critic(

@@ -21,18 +21,19 @@ from tunesmith.data.sampler import TRAIN, Sampler
 from tunesmith.data.trees import Tree
 from tunesmith.errors import FOLDER_NOTE, ConfigError, DataError, ResourceError, TunesmithError
 from tunesmith.models.expanded import refuse_adapter, untrained
+from tunesmith.models.kinds import critic_kind, kind_of
 from tunesmith.models.loading import check_exists, load_model, pick_device, pick_dtype, quiet_transformers
 from tunesmith.models.roles import Models
 from tunesmith.plugins import Registry
 from tunesmith.runfile import read_run_file
 from tunesmith.runner import checkpoint, records
 from tunesmith.runner.context import Context
-from tunesmith.runner.critics import critic_kind, make_critic
+from tunesmith.runner.critics import make_critic
 from tunesmith.runner.evaluate import arranged
 from tunesmith.runner.loop import Trainer
 from tunesmith.runner.processes import Processes
 from tunesmith.runner.randomness import seed_everything
-from tunesmith.runner.references import kind_of, make_reference
+from tunesmith.runner.references import make_reference
 from tunesmith.runner.signals import StopRequest
 from tunesmith.runner.tracking import started, tracking
 from tunesmith.runner.versions import check_same_plugins, say_changed_plugins

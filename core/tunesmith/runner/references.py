@@ -12,10 +12,9 @@ import torch
 
 from tunesmith.components import Method
 from tunesmith.data.trees import Tree
-from tunesmith.errors import ConfigError
-from tunesmith.models.loading import check_exists, load_model
+from tunesmith.models.kinds import kind_of
+from tunesmith.models.loading import load_model
 from tunesmith.models.reference import AdapterOff, Cached, Reference, digest_of
-from tunesmith.offline import HasReference
 from tunesmith.runner.checkpoint import sha256
 from tunesmith.runner.processes import Processes
 from tunesmith.scoring.probe import choose
@@ -66,32 +65,6 @@ def make_reference(
     now = AdapterOff(policy) if settings.adapter != "none" and own else Reference(policy) if fresh and own else None
     _fill(cached, trees(), lambda: now or load(), processes)
     return cached
-
-
-def kind_of(method: Method, settings: RunSettings) -> tuple[str, str]:
-    """What the reference is, and the model it is made of. Needs neither of them loaded.
-
-    Raises:
-        ConfigError: a kind of reference that this run cannot have.
-        ResourceError: the model of the reference is not there.
-    """
-    kind, name, sync = "auto", None, None
-    if isinstance(method, HasReference) and "reference" in method.active_roles():
-        kind, name, sync = method.reference, method.reference_model, method.sync_every
-        check_exists(name or settings.model, "reference model")
-    adapter = settings.adapter != "none" and name is None
-    if kind == "auto":
-        kind = "adapter-off" if adapter and sync is None else "copy"
-    if kind == "adapter-off" and not adapter:
-        raise ConfigError(
-            "reference: adapter-off needs an adapter on the model that is the reference",
-            fix="set --adapter lora, or --reference copy",
-        )
-    if sync is not None and kind != "copy":
-        raise ConfigError(f"sync_every moves the reference, but reference: {kind} cannot move", fix="--reference copy")
-    if sync is not None and settings.adapter != "none":
-        raise ConfigError("sync_every cannot move a reference towards an adapter", fix="train without an adapter")
-    return kind, name or settings.model
 
 
 def _fill(cached: Cached, trees: Iterable[Tree], source: Callable[[], Reference], processes: Processes) -> None:
