@@ -142,3 +142,12 @@ def count(number: float | None) -> str:
         if number >= 0.9995 * size:
             return f"{number / size:.3g}{letter}"
     return f"{number:,.0f}"
+
+
+def span(hours: float) -> str:
+    """``40 seconds``, ``12 minutes``, ``3.5 hours`` or ``6.2 days``."""
+    seconds = 3600 * hours
+    for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.2g} {name}" if seconds < 100 * size else f"{seconds / size:,.0f} {name}"
+    return f"{seconds:.2g} seconds"

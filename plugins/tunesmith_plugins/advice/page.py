@@ -78,7 +78,9 @@ def _option(place: int, option: Option) -> list[str]:
     name = TITLES.get(option.name, option.name) + (f", then {option.then}" if option.then else "")
     said = click.style(verdict.words, fg=COLOURS[verdict], bold=verdict == Verdict.GOOD)
     head = f"{place:>2}. {click.style(name, bold=True)}: {said}  [{' '.join(option.rules)}]"
-    return [head, *(paragraph(finding.text, indent=6, first="    - ") for _, finding in option.findings)]
+    refused = verdict <= Verdict.NOT_YET
+    told = [f for _, f in option.findings if not refused or f.verdict is not None]  # notes are for what may be done
+    return [head, *(paragraph(finding.text, indent=6, first="    - ") for finding in told)]
 
 
 def _checks(advice: Advice) -> list[str]:
@@ -134,9 +136,10 @@ def ending(
         shown += [*(f"  {line}" for line in told.splitlines()), ""]
     else:
         shown += [f"Run file: {written}", ""]
-    shown += [click.style("Next", bold=True), *(f"  {command}" for command in next_commands)]
+    if next_commands:
+        shown += [click.style("Next", bold=True), *(f"  {command}" for command in next_commands), ""]
     fired = [id for id in RULES if any(id in advice.rules for advice in advices)]
-    return [*shown, "", paragraph(f"Sources: tunesmith advise --explain {','.join(fired)}")]
+    return [*shown, paragraph(f"Sources: tunesmith advise --explain {','.join(fired)}")]
 
 
 def as_json(

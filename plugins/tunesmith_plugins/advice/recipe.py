@@ -122,24 +122,14 @@ def commands(
     """What to type next, the first first. ``path``: of the run file; ``known``: commands that there are."""
     model = shlex.quote(situation.model) if situation.real_model and situation.model else MODEL
     words = [shlex.quote(one.word) for one in situation.seen]
-    found: list[str] = []
-    if advice.first.name == "vocabulary":
-        texts = [shlex.quote(one.word) for one in situation.seen if one.shape == "text"]
-        found.append(
-            f"tunesmith vocab expand {model} --data {texts[0] if texts else 'TEXT'} --pieces 10000 --output big"
-        )
+    found = _vocabulary(situation, model) if advice.first.name == "vocabulary" else []
     if words and any(finding.stop for _, finding in advice.checks):
         found.append(f"tunesmith data check {' '.join(words)}")
-    prompts = [shlex.quote(one.word) for one in situation.seen if one.shape == "prompt"]
-    if prompts and situation.checker:
-        limit = "--limit 100 " if case.pass_rate is None else ""
-        found.append(f"tunesmith eval {model} --data {prompts[0]} {limit}--reward {shlex.quote(situation.checker)}")
-    elif case.goal in ("facts", "domain", "task", "format"):
-        found.append(f"tunesmith eval {model} --data QUESTIONS --reward exact-match")
+    found += _baseline(situation, case, model)
     if made.settings is not None:
-        if "plan" in known:
-            found.append(f"tunesmith plan {shlex.quote(path)}")
-        found += [f"tunesmith run {shlex.quote(path)} --dry-run", f"tunesmith run {shlex.quote(path)}"]
+        file = shlex.quote(path)
+        found += [f"tunesmith plan {file}"] if "plan" in known else []
+        found += [f"tunesmith run {file} --dry-run", f"tunesmith run {file}"]
     elif made.method:
         found.append(f"tunesmith show {made.method}")
     if advice.first.then and advice.first.then not in STEPS:
@@ -147,4 +137,20 @@ def commands(
     if case.goal == "pretrain":
         size = shlex.quote(situation.model) if situation.model else "1B"
         found.append(f"tunesmith budget pt --model {size}")
-    return found
+    return found or [f"tunesmith data check {word}" for word in words]
+
+
+def _vocabulary(situation: Situation, model: str) -> list[str]:
+    texts = [shlex.quote(one.word) for one in situation.seen if one.shape == "text"]
+    return [f"tunesmith vocab expand {model} --data {texts[0] if texts else 'TEXT'} --pieces 10000 --output expanded"]
+
+
+def _baseline(situation: Situation, case: Case, model: str) -> list[str]:
+    """What to measure before anything is trained."""
+    prompts = [shlex.quote(one.word) for one in situation.seen if one.shape == "prompt"]
+    if prompts and situation.checker:
+        limit = "--limit 100 " if case.pass_rate is None else ""
+        return [f"tunesmith eval {model} --data {prompts[0]} {limit}--reward {shlex.quote(situation.checker)}"]
+    if case.goal in ("facts", "domain", "task", "format"):
+        return [f"tunesmith eval {model} --data QUESTIONS --reward exact-match"]
+    return []

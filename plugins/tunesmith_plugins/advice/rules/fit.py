@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunesmith.scaling import hours, training_flops
-from tunesmith_plugins.advice.case import ONLINE, PAIRED, Case, count
+from tunesmith_plugins.advice.case import ONLINE, PAIRED, Case, count, span
 from tunesmith_plugins.advice.engine import Facts, Finding, Methods, Verdict, rule
 from tunesmith_plugins.advice.memory import FORMS, fits, forms, needed
 
@@ -71,11 +71,11 @@ def time(case: Case, methods: Methods) -> Iterator[Finding]:
             continue
         flops = training_flops(case.parameters, case.train_tokens)
         low, likely, high = hours(flops, machine.devices, machine.peak)
-        told = f"one pass over {count(case.train_tokens)} tokens: {low:.2g}-{high:.2g} hours, likely {likely:.2g}"
+        told = f"one pass over {count(case.train_tokens)} tokens: {span(low)} to {span(high)}, likely {span(likely)}"
         if machine.hours is not None and likely > machine.hours:
             fitting = count(case.train_tokens * machine.hours / likely)
             text = f"{told}; in {machine.hours:g} hours {fitting} tokens pass"
-            yield Finding(facts.name, text, Verdict.NOT_YET, change=f"{likely:.2g} hours, or {fitting} tokens")
+            yield Finding(facts.name, text, Verdict.NOT_YET, change=f"{span(likely)} of time, or {fitting} tokens")
         elif machine.hours is not None:
             yield Finding(facts.name, told)
 
