@@ -40,6 +40,11 @@ class JsonSchema(Reward):
     max_chars: int = Field(default=200_000, ge=1)
     """A longer JSON text scores 0."""
 
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """Some schema."""
+        return {"definition": {"type": "object"}}
+
     @model_validator(mode="after")
     def _one_schema(self) -> Self:
         given = [n for n in ("definition", "file", "column") if getattr(self, n) is not None]

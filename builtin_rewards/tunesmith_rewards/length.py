@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -53,6 +54,11 @@ class Length(Reward):
     """cosine: score of a wrong completion of the longest length: thinking longer may help where short thoughts fail."""
     exceeded: float = -1.0
     """cosine: score of a completion that reaches the longest length or was cut off."""
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """Some length."""
+        return {"limit": 100}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

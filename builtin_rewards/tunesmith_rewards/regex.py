@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -41,6 +42,11 @@ class Regex(Reward):
     """Column that the group must equal, spaces around both left out; of several matches, the last one counts."""
     group: int | str = 0
     """Number or name of the group that is compared with the column; it belongs to the first pattern that has it."""
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """Some pattern."""
+        return {"pattern": "a+b"}
 
     @model_validator(mode="after")
     def _valid(self) -> Self:

@@ -29,6 +29,21 @@ class RewardModel(Reward):
     """Scorer and encoder, where the policy's base is that of the adapter."""
 
     @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """A tiny model of random weights."""
+        import torch
+        from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+
+        from tunesmith.testing.tiny import tiny_model
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = LlamaForSequenceClassification(LlamaConfig.from_pretrained(tiny_model(), num_labels=1))
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(tiny_model()).save_pretrained(folder)
+        return {"model": str(folder)}
+
+    @classmethod
     def claims(cls, word: str) -> Mapping[str, Any] | None:
         """A folder with a config, of a model or an adapter, and weights; or the run that holds such a folder."""
         for path in (Path(word), Path(word) / "model"):

@@ -134,6 +134,14 @@ class Absent(Tone):
         raise tunesmith.ResourceError("the toy box is not installed")
 
 
+class Marked(Tone):
+    """Cannot do without a setting."""
+
+    name: ClassVar[str] = "toy-marked"
+    mark: str
+    """What to look for."""
+
+
 @tunesmith.hookimpl
 def tunesmith_register_rewards() -> list[type[Reward]]:
-    return [Sums, BatchedSums, Tone, Elsewhere, Absent]
+    return [Sums, BatchedSums, Tone, Elsewhere, Absent, Marked]

@@ -165,7 +165,7 @@ def test_mistakes_of_score(cli, rows, tmp_path, words, code, message):
 def test_check_prints_a_line_per_check(cli):
     result = cli("check", "reward", "toy-sums", *PLUGIN)
     assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("toy-sums  reward\n  ok       gold  ")
+    assert result.out.startswith("toy-sums  reward\n  ok       declaration  ")
     assert result.out.endswith(" ok\n") and "failed" not in result.out and "skipped" not in result.out
 
 
@@ -196,9 +196,10 @@ def test_check_takes_rows_and_functions(cli, rows, tmp_path):
     result = cli("check", "reward", "toy-sums", "--data", rows, "--set", "timeout=5", *PLUGIN)
     assert result.code == 3 and "row 1: 0 and not 1 for 'It is 99.'" in result.out
     (tmp_path / "mine.py").write_text(
-        "def short(completion, *, limit: int = 20):\n    return len(completion) / limit\n"
+        'def short(completion, *, limit: int = 20):\n    """Short.\n\n    Args:\n        limit: characters.\n    """\n'
+        "    return len(completion) / limit\n"
     )
-    result = cli("check", "reward", "mine.py:short", "--set", "limit=4")
+    result = cli("check", "mine.py:short", "--set", "limit=4")
     assert result.code == 0 and "importing mine.py loads nothing heavy" in result.out
 
 
@@ -207,12 +208,18 @@ def test_check_takes_rows_and_functions(cli, rows, tmp_path):
     [
         (["reward"], 2, "the argument NAME is missing"),
         (["rewrad", "toy-sums"], 2, "there is no kind of component 'rewrad'; did you mean 'reward'?"),
-        (["method", "sft"], 2, "nothing checks a method yet"),
+        ([], 2, "the argument NAME is missing\n  fix   tunesmith check NAME"),
+        (["no-such-thing"], 2, "there is no component 'no-such-thing'"),
+        (["toy-sum"], 2, "there is no component 'toy-sum'; did you mean 'toy-sums'?"),
+        (["reward", "toy-sums", "more"], 2, "one component at a time"),
+        (["--all", "reward", "toy-sums"], 2, "--all takes a kind or nothing"),
+        (["--all", "--set", "a=1"], 2, "--set belongs to one component"),
+        (["scheduler", "cosine", "--data", "texts.jsonl"], 2, "a scheduler is checked without rows"),
         (["reward", "toy-sum"], 2, "there is no reward 'toy-sum'; did you mean 'toy-sums'?"),
         (["reward", "toy-sums", "--set", "fault"], 2, "--set 'fault': write KEY=VALUE"),
         (["reward", "toy-sums", "--set", "fualt=x"], 2, "unknown setting 'fualt'; did you mean 'fault'?"),
         (["reward", "toy-sums", "--set", "timeout=0"], 2, "timeout should be greater than 0"),
-        (["reward", "reward-model"], 2, "cannot be checked without model\n  fix   add --set model=..."),
+        (["reward", "toy-marked"], 2, "cannot be checked without mark\n  fix   add --set mark=..."),
         (["reward", "toy-sums", "--data", "gone.jsonl"], 2, "no source knows what 'gone.jsonl' is"),
         (["reward", "toy-sums", "--data", "texts.jsonl"], 3, "row 1 lacks total"),
         (["reward", "mine.py:gone"], 2, "there is no file"),

@@ -63,6 +63,11 @@ class Judge(Reward):
     options: dict[str, Any] = Field(default={})
     """Further fields of the request, such as {max_tokens: 2000} or what the endpoint needs to force JSON."""
 
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """An endpoint where nobody answers."""
+        return {"base_url": "http://127.0.0.1:9/v1", "model": "none", "retries": 0, "backoff": 0.01}
+
     @model_validator(mode="after")
     def _valid(self) -> Self:
         check_address(self.base_url)

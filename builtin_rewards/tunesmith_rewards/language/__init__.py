@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -46,6 +47,11 @@ class Language(Reward):
     """whole: the reasoning too. answer: only what follows it."""
     min_words: int = Field(default=8, ge=1)
     """A text of fewer words is not judged; in scripts without spaces, a character is a word."""
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """Some language."""
+        return {"language": "en"}
 
     @model_validator(mode="after")
     def _known(self) -> Self:

@@ -33,8 +33,8 @@ def check(component: Component | type[Component] | str, **options: Any) -> Repor
         ConfigError: there is no such component or setting.
         DataError: what it is to be checked with is wrong.
     """
-    with checking(component, options) as made:
-        return Report(made.cls.kind, made.cls.name, list(made.findings()))
+    with checking(component, options) as asked:
+        return Report(asked.cls.kind, asked.cls.name, list(asked.findings()))
 
 
 def conformance(component: Component | type[Component] | str, **options: Any) -> Callable[..., None]:
@@ -45,16 +45,16 @@ def conformance(component: Component | type[Component] | str, **options: Any) ->
     """
     import pytest
 
-    made = checking(component, options)
-    label = f"{made.cls.kind} {made.cls.name}"
+    asked = checking(component, options)
+    label = f"{asked.cls.kind} {asked.cls.name}"
 
-    @pytest.mark.parametrize("check", made.names)
+    @pytest.mark.parametrize("check", asked.names)
     def test_conformance(check: str, request: pytest.FixtureRequest) -> None:
         # the module and not the case: all cases share what is expensive to make ready
         module = request.node.getparent(pytest.Module)
         assert module is not None, request.node
-        module.addfinalizer(made.close)
-        finding = made.check(check)
+        module.addfinalizer(asked.close)
+        finding = asked.check(check)
         if finding.state == "skipped":
             pytest.skip(finding.seen)
         if finding.state == "failed":
@@ -82,7 +82,7 @@ def checking(
     data = {name: value for name, value in options.items() if name in names}
     settings = {name: value for name, value in options.items() if name not in names}
     if isinstance(component, type):
-        return Checking(cls, partial(_made, cls, settings, registry), registry, data)
+        return Checking(cls, partial(made, cls, settings, registry), registry, data)
     if settings:
         raise ConfigError(
             f"{cls.__name__}(...) has its settings already; {', '.join(settings)} cannot be given beside it",
@@ -117,10 +117,23 @@ def find(registry: Registry, word: str) -> type[Component]:
     )
 
 
-def _made(cls: type[Component], settings: Mapping[str, Any], registry: Registry, folder: Path) -> Component:
-    """The component with its settings. Raises `ConfigError` for wrong ones."""
+def made(cls: type[Component], settings: Mapping[str, Any], registry: Registry, folder: Path) -> Component:
+    """The component with these settings, or with its own for checks where there are none; these also fill in for
+    settings that it cannot do without.
+
+    Raises:
+        ConfigError: a setting is missing, unknown or wrong.
+    """
+    own = cls.settings_for_checks(folder)
+    required = {name for name, info in cls.model_fields.items() if info.is_required()}
+    given = {**{name: value for name, value in own.items() if not settings or name in required}, **settings}
+    missing = sorted(required - set(given))
+    if missing:
+        raise ConfigError(
+            f"the {cls.kind} {cls.name!r} cannot be checked without {', '.join(missing)}",
+            fix=f"add {' '.join(f'--set {key}=...' for key in missing)}; see `tunesmith show {cls.kind}/{cls.name}`",
+        )
     try:
-        given = {**cls.settings_for_checks(folder), **settings}
         return cls.model_validate(given, context=nested_context(registry))
     except ValidationError as error:
         raise explain(error, cls, f"{cls.kind} {cls.name}") from None

@@ -92,6 +92,14 @@ def suite_of(kind: str) -> Suite[Any] | None:
     return found
 
 
+def names_of(cls: type[Component]) -> list[str]:
+    """All checks of a class, in their order: first what is declared, then what it does."""
+    from tunesmith.testing.declared import CHECKS
+
+    suite = suite_of(cls.kind)
+    return [*CHECKS, *(suite.names(cls) if suite else [])]
+
+
 class Checking:
     """A component while it is checked. Nothing is made before it is needed; leaving the context cleans up.
 
@@ -115,8 +123,8 @@ class Checking:
 
     @property
     def names(self) -> list[str]:
-        """All checks, in their order: first what is declared, then what it does."""
-        return [*self._declared, *(self._suite.names(self.cls) if self._suite else [])]
+        """All checks, in their order."""
+        return names_of(self.cls)
 
     @cached_property
     def component(self) -> Component:
@@ -168,16 +176,14 @@ class Checking:
             TunesmithError: the component cannot be made, or what it is to be checked with is wrong.
         """
         self.component  # noqa: B018  (an error of the author's settings, not a finding)
+        unready = self._caught(SETUP, self.unready, TunesmithError)
         for name in self._declared:
             yield self._caught(name, partial(self.check, name))
-        if self._suite is None:
-            return
-        unready = self._caught(SETUP, self.unready, TunesmithError)
         if unready is not None:
             yield unready
-            return
-        for name in self._suite.names(self.cls):
-            yield self._caught(name, partial(self.check, name))
+        elif self._suite is not None:
+            for name in self._suite.names(self.cls):
+                yield self._caught(name, partial(self.check, name))
 
     def _caught(self, name: str, made: Callable[[], R], but: type[Exception] | tuple[()] = ()) -> R | Finding:
         try:
