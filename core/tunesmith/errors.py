@@ -64,6 +64,12 @@ class RewardError(TunesmithError):
     exit_code = 6
 
 
+class GateError(TunesmithError):
+    """What a stage of a pipeline has made is not what the next one needs."""
+
+    exit_code = 7
+
+
 class StoppedError(TunesmithError):
     """The run was asked to stop and has saved itself."""
 

@@ -29,7 +29,7 @@ class Target:
     """What to run.
 
     Attributes:
-        method: what the registry is asked for, such as ``sft`` or ``plugin/sft``.
+        method: what the registry is asked for, such as ``sft`` or ``plugin/sft``; empty for a file of stages.
         path: the run file, where there is one.
         content: what the run file says.
     """
@@ -37,6 +37,11 @@ class Target:
     method: str
     path: Path | None = None
     content: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> bool:
+        """True for a file of stages."""
+        return "stages" in self.content
 
 
 class RunGroup(click.Group):
@@ -58,6 +63,10 @@ class RunGroup(click.Group):
         """The command of a method or of a run file. Raises `ConfigError` when there is no such method."""
         target = _target(cmd_name)
         registry = load_plugins(target)
+        if target.stages:
+            from tunesmith.cli.pipeline import pipeline_command
+
+            return pipeline_command(cmd_name, cast(Path, target.path), registry)
         cls = cast(type[Method], registry.get("method", target.method))
         usage = "[SETTINGS]" if target.path else "--model MODEL --data DATA [SETTINGS]"
         summary = terminal.first_line(cls) if target.path is None else f"Run {target.path}: {target.method}."
@@ -81,7 +90,7 @@ class RunGroup(click.Group):
 @plugin_options
 @click.pass_context
 def run(ctx: click.Context) -> None:
-    """Train: a method with its settings as flags, or a run file.
+    """Train: a method with its settings as flags, a run file, or a file of stages that follow each other.
 
     \b
     tunesmith run METHOD --model MODEL --data DATA
@@ -102,6 +111,11 @@ def resume(folder: str) -> None:
     """Continue a stopped run in its folder."""
     path = Path(os.path.expanduser(folder))
     written = path / "run.yaml"
+    if (path / "pipeline.yaml").is_file():
+        from tunesmith.cli.pipeline import resume_pipeline
+
+        resume_pipeline(path, load_plugins(_target(str(path / "pipeline.yaml"))))
+        return
     if path.is_file():
         raise ConfigError(f"{folder} is a file, not the folder of a run", fix="give the --output of the run")
     if not path.is_dir():
@@ -130,6 +144,8 @@ def _target(word: str) -> Target:
     from tunesmith.config import read_run_file
 
     content = read_run_file(path)
+    if "stages" in content:
+        return Target("", path, content)
     method = content.get("method")
     if not isinstance(method, str):
         what = "a run file names its method" if method is None else f"method: {method!r} is not a name"

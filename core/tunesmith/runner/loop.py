@@ -23,6 +23,7 @@ from tunesmith.inputs import PolicyLogps, TokenLogps
 from tunesmith.models.saving import save_model
 from tunesmith.plugins import Registry
 from tunesmith.runner import checkpoint, records
+from tunesmith.runner.card import write_card
 from tunesmith.runner.context import Context
 from tunesmith.runner.critics import CRITIC
 from tunesmith.runner.evaluate import evaluate
@@ -382,10 +383,14 @@ class Trainer:
         if models.has_critic:
             models.critic.save(critic, self.context.tokenizer)
 
+    def _fill_final(self, folder: Path) -> None:
+        self._save_models(folder, self.output / CRITIC)
+        write_card(folder, self.run, self.output, self.context.step)
+
     def finish(self) -> Path:
         """Write the final model folder."""
         target = self.output / "model"
         if self.processes.main:
-            checkpoint.write_folder(target, partial(self._save_models, critic=self.output / CRITIC))
+            checkpoint.write_folder(target, self._fill_final)
         self.processes.wait()
         return target

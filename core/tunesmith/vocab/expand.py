@@ -17,6 +17,7 @@ from tunesmith.components import DataSpec
 from tunesmith.data.encoding import Encoder, load_tokenizer
 from tunesmith.errors import ConfigError, DataError
 from tunesmith.models.loading import check_exists, load_policy, pick_device, quiet_transformers
+from tunesmith.runner.card import entry, write_lineage
 from tunesmith.runner.checkpoint import write_folder
 from tunesmith.scoring.probe import choose
 from tunesmith.scoring.scorer import Scorer
@@ -184,6 +185,8 @@ class _Expansion:
             report["general"]["log_z_growth"] = asdict(growth(before["general"][1], old_ids, grown.bound))
         self.model.to(self.dtype).save_pretrained(folder)  # as the base was stored; it was measured in fp32
         (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+        data = [{"label": language.label, "group": name} for name, language in self.languages.items()]
+        write_lineage(folder, self.plan.model, entry("vocab expand", self.plan.model, data))
 
     def _grow(self) -> Grown:
         first = max(self.tokenizer.get_vocab().values()) + 1
