@@ -33,7 +33,7 @@ COMMANDS = {
     "doctor": ("tunesmith.cli.doctor:doctor", "Check packages, devices and folders."),
 }
 """Name of a command to where it is and its one line; the modules are imported on use."""
-FIRST = ("run", "resume", "data", "eval", "list", "show", "doctor")
+FIRST = ("run", "data", "eval", "list", "show", "doctor")
 """Commands that the first help explains; of the others it has the names."""
 DEBUG_VARIABLE = "TUNESMITH_DEBUG"
 _F = TypeVar("_F", bound=Callable[..., Any])

@@ -42,17 +42,27 @@ class Root(click.Group):
         raise _unknown_command(args[0], self.list_commands(ctx))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write our commands from the table, so that help imports none of them."""
+        """Write our commands from the table, so that help imports none of them.
+
+        A command of our own plugins has a line where it has a short help; the others are named below.
+        """
         rows = [(name, COMMANDS[name][1]) for name in FIRST]
+        more = [name for name in COMMANDS if name not in FIRST]
         strangers: list[tuple[str, str]] = []
         for name, (plugin, command) in sorted(load_registry().commands().items()):
-            (rows if plugin.distribution == GROUP else strangers).append((name, command.get_short_help_str(limit=60)))
+            line = (name, command.get_short_help_str(limit=60))
+            if plugin.distribution != GROUP:
+                strangers.append(line)
+            elif command.short_help:
+                rows.append(line)
+            else:
+                more.append(name)
         for title, listed in (("Commands", rows), ("Commands of plugins", strangers)):
             if listed:
                 with formatter.section(title):
                     formatter.write_dl(listed)
         with formatter.section("More, each with --help"):
-            formatter.write_text(", ".join(name for name in COMMANDS if name not in FIRST))
+            formatter.write_text(", ".join(more))
 
 
 def _unknown_command(word: str, known: Sequence[str]) -> ConfigError:

@@ -52,7 +52,7 @@ def advise(goals: tuple[str, ...], **options: Any) -> None:
     command.advise(goals, options)
 
 
-@click.command("budget", short_help="How large a model, on how many tokens, in how many hours.")
+@click.command("budget")
 @click.argument("method", type=click.Choice(["pt", "cpt"]), default="pt")
 @click.option("--model", metavar="M", help="Size such as 1B, or a folder or config.json.")
 @click.option("--tokens", metavar="D", help="Tokens to train on, such as 20B.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command("picture", short_help="Draw what an adept run measured and learned.")
+@click.command("picture")
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 @click.option("--png", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it into this file.")
 def picture(run: Path, png: Path | None) -> None:
