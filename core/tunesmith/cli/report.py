@@ -89,6 +89,8 @@ class _writable:
 
 # ---------------------------------------------------------------------------------------------- for people
 def _lines(comparison: Comparison) -> list[str]:
+    from tunesmith.data.report import printable
+
     groups = comparison.groups
     runs = sum(len(group.runs) for group in groups)
     head = ["", *(f"{group.name} (n={len(group.runs)})" for group in groups)]
@@ -98,16 +100,18 @@ def _lines(comparison: Comparison) -> list[str]:
     if comparison.differ:
         lines += ["", "settings that differ"]
         lines += _columns([[f"  {name}", *map(_value, values)] for name, values in comparison.differ.items()])
-    return lines + [f"note: {note}" for note in comparison.notes]
+    return lines + [f"note: {printable(note)}" for note in comparison.notes]
 
 
 def _value(value: object) -> str:
-    from tunesmith.data.report import printable
-
-    return "-" if value is None else printable(str(value), 40)
+    text = "-" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Cells under each other; a terminal that is too narrow wraps them, nothing is cut off."""
+    from tunesmith.data.report import printable
+
+    rows = [[printable(cell) for cell in row] for row in rows]
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(size) for cell, size in zip(row, sizes, strict=True)).rstrip() for row in rows]

@@ -10,6 +10,7 @@ from tunesmith.report import svg
 from tunesmith.report.folder import RunFolder
 from tunesmith.report.markup import Markup, tag
 from tunesmith.report.page import Block, details, facts, grid, notice, table, verbatim
+from tunesmith.report.svg.scales import several
 
 LOST = ("skipped", "rejected", "dropped", "held_out", "truncated", "split", "duplicates")
 """What may become of a row beside being used, as data_report.json counts it."""
@@ -63,7 +64,7 @@ def lead(run: RunFolder) -> list[Block]:
 
 def _outcome(run: RunFolder) -> Markup:
     done, total = steps_done(run), total_steps(run)
-    steps = f"{done:,} of {total:,} steps" if total else f"{done:,} steps"
+    steps = f"{done:,} of {several(total, 'step')}" if total else several(done, "step")
     said = str(run.ended.get("said", ""))
     outcome = run.ended.get("outcome")
     if outcome == "finished" or (not outcome and run.finished):

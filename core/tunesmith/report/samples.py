@@ -11,6 +11,7 @@ from tunesmith.report import svg
 from tunesmith.report.folder import RunFolder, evenly
 from tunesmith.report.markup import Markup, join, tag
 from tunesmith.report.page import details, verbatim
+from tunesmith.report.svg.scales import several
 
 MOST_SHOWN, STEPS_SHOWN = 200, 12
 """Answers in the table at most, and steps that they are of."""
@@ -117,7 +118,8 @@ def table(run: RunFolder) -> list[Markup]:
         rows.append(_row(sample, names))
     body = tag("table", tag("thead", tag("tr", *(tag("th", name) for name in head))), tag("tbody", *rows), id="samples")
     steps = len({sample["step"] for sample in chosen})
-    said = f"{len(chosen):,} answers of {steps:,} steps, evenly over the run"
+    said = f"{several(len(chosen), 'answer')} of {several(steps, 'step')}"
+    said += ", evenly over the run" if steps > 1 else ""
     if len(chosen) < len(run.samples) or run.sampled_steps < run.all_sampled_steps:
         said += f"; samples.jsonl holds those of all {run.all_sampled_steps:,} steps that sampled"
     return [tag("p", said, class_="dim"), _filter(chosen), tag("div", body, class_="wide tall")]

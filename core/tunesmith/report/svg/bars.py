@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from tunesmith.report.markup import Markup, tag
 from tunesmith.report.svg.frame import WIDTH, Frame, clipped, colour, figure, nothing, x_room, y_room
-from tunesmith.report.svg.scales import Scale, number, scale_of
+from tunesmith.report.svg.scales import Scale, not_finite, number, scale_of, several, within
 
 MOST_BARS = 60
 ROW = 18.0
@@ -123,7 +123,7 @@ def histogram(
         line: a value that is marked, such as a limit, with ``said`` as its name.
         said: see ``line``.
     """
-    finite = [value for value in numbers if math.isfinite(value)]
+    finite = [value for value in within(numbers) if math.isfinite(value)]
     if not finite:
         return nothing(title)
     low, high = min(finite), max(finite)
@@ -149,9 +149,9 @@ def histogram(
         drawn.append(tag("line", x1=frame.x(line), x2=frame.x(line), y1=frame.y.start, y2=frame.y.end, class_="mark"))
         notes.append(f"{said}: {number(line)}")
     if len(finite) < len(numbers):
-        notes.append(f"{len(numbers) - len(finite):,} of {len(numbers):,} values are nan or infinite")
+        notes.append(not_finite(len(numbers) - len(finite)))
     mean = math.fsum(value / len(finite) for value in finite)
-    says = f"{len(finite):,} values from {number(min(finite))} to {number(max(finite))}, mean {number(mean)}"
+    says = f"{several(len(finite), 'value')} from {number(min(finite))} to {number(max(finite))}, mean {number(mean)}"
     return figure(title, *drawn, says=says, notes=[f"{says}", *notes])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tunesmith.report.markup import Markup, tag
 from tunesmith.report.svg.frame import Frame, colour, figure, nothing, x_room, y_room
-from tunesmith.report.svg.scales import Point, Scale, Thinned, bulk, number, scale_of, smooth, thin
+from tunesmith.report.svg.scales import Point, Scale, Thinned, bulk, not_finite, number, scale_of, several, smooth, thin
 
 SMOOTHED = 25
 """Points from which on a curve is smoothed."""
@@ -84,7 +84,7 @@ def lines(
     says = "; ".join(map(_said, series))
     return figure(
         title, *drawn, says=says, legend=legend, notes=notes, class_="chart", data_x=x,
-        data_from=frame.x.low, data_to=frame.x.high, data_log=frame.x.log,
+        data_from=frame.x.low, data_to=frame.x.high, data_log="log" if frame.x.log else None,
     )  # fmt: skip
 
 
@@ -99,11 +99,15 @@ def _vertical(series: Sequence[Line], log: bool, zero: bool, notes: list[str]) -
     inner = None if log and positive else bulk(values)
     if inner is not None:
         outside = [value for value in values if math.isfinite(value) and not inner[0] <= value <= inner[1]]
-        notes.append(
-            f"scale cut: {len(outside):,} values from {number(min(outside))} to {number(max(outside))} beyond it"
-        )
+        notes.append(f"scale cut: {_beyond(outside)}")
         values = [value for value in values if inner[0] <= value <= inner[1]]
     return scale_of(values, *y_room(), log=log, zero=zero)
+
+
+def _beyond(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"1 value beyond it, {number(values[0])}"
+    return f"{len(values):,} values beyond it, from {number(min(values))} to {number(max(values))}"
 
 
 def _series(frame: Frame, line: Line, thinned: Thinned, place: int) -> Markup:
@@ -170,17 +174,18 @@ def _notes(series: Sequence[Line], thinned: Sequence[Thinned], linear: bool) -> 
             notes.append(f"{name}{len(line.points):,} values; drawn: range and mean of every {thin_.every:,}")
         if thin_.lost:
             steps = ", ".join(number(px) for px, _ in thin_.lost[:5]) + (", ..." if len(thin_.lost) > 5 else "")
-            notes.append(f"{name}{len(thin_.lost):,} values are nan or infinite (at {steps})")
+            notes.append(f"{name}{not_finite(len(thin_.lost))} (at {steps})")
     return notes + ["linear: not all values are positive"] * linear
 
 
 def _said(line: Line) -> str:
     known = [(px, py) for px, py in line.points if math.isfinite(py)]
     if not known:
-        return f"{line.label}: {len(line.points):,} values, none of them finite"
+        return f"{line.label}: {several(len(line.points), 'value')}, none of them finite"
     (first_x, first), (last_x, last) = known[0], known[-1]
     least, most = min(py for _, py in known), max(py for _, py in known)
+    count = several(len(line.points), "value")
     return (
-        f"{line.label}: {len(line.points):,} values from {number(first)} at {number(first_x)} to {number(last)} at "
+        f"{line.label}: {count} from {number(first)} at {number(first_x)} to {number(last)} at "
         f"{number(last_x)}, least {number(least)}, greatest {number(most)}"
     )

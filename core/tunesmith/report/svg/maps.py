@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tunesmith.report.markup import Markup, tag
 from tunesmith.report.svg.bars import counted
 from tunesmith.report.svg.frame import BOTTOM, WIDTH, Frame, clipped, figure, nothing, x_room, y_room
-from tunesmith.report.svg.scales import Point, Scale, number, scale_of
+from tunesmith.report.svg.scales import Point, Scale, not_finite, number, ordinal, scale_of, several, within
 
 COLUMNS = 60
 BINS = 16
@@ -41,7 +41,9 @@ def heat(
     if not finite or not columns:
         return nothing(title)
     kept = list(range(0, len(columns), -(-len(columns) // COLUMNS)))
-    notes = [*notes, f"every {kept[1]} of {len(columns):,} columns"] if len(kept) < len(columns) else list(notes)
+    notes = (
+        [*notes, f"every {ordinal(kept[1])} of {len(columns):,} columns"] if len(kept) < len(columns) else list(notes)
+    )
     left = min(WIDTH * 0.45, 8 + 5.4 * max(map(len, rows)))
     height = CELL * len(rows) + BOTTOM
     strength = _strength(finite, log, middle)
@@ -62,7 +64,8 @@ def heat(
         drawn.append(tag("text", columns[j], x=middle_of, y=CELL * len(rows) + 12, class_="mid"))
     drawn.append(tag("text", x, x=WIDTH - 10, y=CELL * len(rows) + 26, class_="end name"))
     notes.append(f"pale {number(min(finite) if middle is None else middle)}, strong {number(max(finite))}")
-    says = f"{len(rows)} rows, {len(columns)} columns, values from {number(min(finite))} to {number(max(finite))}"
+    size = f"{several(len(rows), 'row')}, {several(len(columns), 'column')}"
+    says = f"{size}, values from {number(min(finite))} to {number(max(finite))}"
     legend = [("c1", f"above {number(middle)}"), ("c0", f"below {number(middle)}")] if middle is not None else []
     return figure(title, tag("g", *drawn, class_="axes"), says=says, legend=legend, notes=notes, height=height)
 
@@ -87,7 +90,7 @@ def spread(title: str, steps: Sequence[tuple[float, Sequence[float]]], *, x: str
         steps: the values of every step, in order; those that are not finite are counted in a note.
         x, y: names of the axes.
     """
-    steps = [(step, values) for step, values in steps if values]
+    steps = [(step, within(values)) for step, values in steps if values]
     finite = [value for _, values in steps for value in values if math.isfinite(value)]
     if not finite:
         return nothing(title)
@@ -110,11 +113,10 @@ def spread(title: str, steps: Sequence[tuple[float, Sequence[float]]], *, x: str
         drawn += _column(frame, i, part[0][0], known, (low, high))
     drawn.append(tag("polyline", points=" ".join(means), class_="series c1 line"))
     lost = sum(not math.isfinite(value) for _, values in steps for value in values)
-    notes = [f"the stronger, the more of the {len(finite):,} values; line: mean"]
-    notes += [f"a column stands for {every} steps"] * (every > 1) + [f"{lost:,} values are nan or infinite"] * (
-        lost > 0
-    )
-    says = f"{len(finite):,} values at {len(steps):,} steps, from {number(min(finite))} to {number(max(finite))}"
+    notes = [f"the stronger, the more of {several(len(finite), 'value')}; line: mean"]
+    notes += [f"a column stands for {every} steps"] * (every > 1) + [not_finite(lost)] * (lost > 0)
+    count = f"{several(len(finite), 'value')} at {several(len(steps), 'step')}"
+    says = f"{count}, from {number(min(finite))} to {number(max(finite))}"
     return figure(title, *drawn, says=says, notes=notes)
 
 
@@ -147,6 +149,7 @@ def path(title: str, points: Sequence[Point], *, x: str, y: str, steps: Sequence
         x, y: names of the axes.
         steps: the step of every point, for what a pointer is told.
     """
+    points = list(zip(within([px for px, _ in points]), within([py for _, py in points]), strict=True))
     numbered = list(zip(steps or range(1, len(points) + 1), points, strict=True))
     known = [(step, px, py) for step, (px, py) in numbered if math.isfinite(px) and math.isfinite(py)]
     if not known:

@@ -73,6 +73,35 @@ class Scale:
         return [tick for tick in inside if tick == int(tick)] if whole else inside
 
 
+def within(values: Iterable[float]) -> list[float]:
+    """Finite values beyond `WIDEST` at the edge; the others, nan and infinite ones among them, as they are."""
+    return [min(max(value, -WIDEST), WIDEST) if math.isfinite(value) else value for value in values]
+
+
+def several(count: int, noun: str) -> str:
+    """A count and what is counted.
+
+    >>> several(1, "value"), several(2000, "value")
+    ('1 value', '2,000 values')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def not_finite(count: int) -> str:
+    """That so many values are no numbers."""
+    return f"{several(count, 'value')} {'is' if count == 1 else 'are'} nan or infinite"
+
+
+def ordinal(count: int) -> str:
+    """In figures.
+
+    >>> ordinal(2), ordinal(13), ordinal(21)
+    ('2nd', '13th', '21st')
+    """
+    last = {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    return f"{count}{'th' if count % 100 in (11, 12, 13) else last}"
+
+
 def scale_of(values: Iterable[float], start: float, end: float, *, log: bool = False, zero: bool = False) -> Scale:
     """A scale that holds all finite values, a little wider than they are.
 
@@ -82,7 +111,7 @@ def scale_of(values: Iterable[float], start: float, end: float, *, log: bool = F
         log: logarithmic, where all are positive; else it is linear.
         zero: let it begin (or end) at zero.
     """
-    known = [min(max(value, -WIDEST), WIDEST) for value in values if math.isfinite(value)]
+    known = [value for value in within(values) if math.isfinite(value)]
     low, high = min(known, default=0.0), max(known, default=1.0)
     log = log and low > 0
     if zero:
