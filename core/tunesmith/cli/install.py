@@ -71,6 +71,9 @@ def uninstall(names: Sequence[str]) -> None:
     if left:
         raise ResourceError(f"{', '.join(left)} could not be removed", where=sys.prefix, why=said[-1] if said else None)
     _tell(before, after)
+    for package in packages:
+        if not any(f"\t{package} " in key for key in before["components"]):
+            click.echo(f"{package} is removed; it provided nothing")
 
 
 def _path(word: str) -> str:
@@ -98,7 +101,8 @@ def _package(registry: Registry, name: str) -> str:
     try:
         found = distribution(name).name
     except (PackageNotFoundError, ValueError):
-        raise ConfigError(f"there is no plugin {name!r}{did_you_mean(name, theirs)}", why=known) from None
+        names = {*theirs, *(plugin.name for plugin in registry.plugins if _removable(plugin))}
+        raise ConfigError(f"there is no plugin {name!r}{did_you_mean(name, names)}", why=known) from None
     raise ConfigError(
         f"{found} is no plugin of tunesmith, so it is left alone", why=known, fix=f"pip uninstall {found}"
     )
