@@ -216,7 +216,8 @@ def _from_scratch(given: Given) -> tuple[list[str], dict[str, Any]]:
     header = ("way", "model", "tokens", "per param.", "FLOPs", "loss") + (("with service",) if given.served else ())
     lines = [*table(rows, header=header, wrap=0), ""]
     lines += _time_lines({way.name: way.budget.flops for way in found}, given)
-    repeated = repetition(given, found[-1].budget.tokens)
+    meant = found[0] if given.tokens and not given.served else found[-1]
+    repeated = repetition(given, meant.budget.tokens)
     lines += [paragraph(text) for text in repeated] + ([""] if repeated else [])
     return [*lines, *_notes(found)], {"ways": plain, "repetition": repeated}
 

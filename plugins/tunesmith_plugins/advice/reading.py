@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
@@ -161,16 +162,21 @@ def reasons(text: str) -> bool:
     return bool(REASONS.search(text)) and len(text.split()) >= REASONING_WORDS
 
 
-def language(found: Sequence[str]) -> str | None:
-    """The language of most of some texts; ``None`` where py3langid is not installed or there are too few words."""
+@lru_cache(maxsize=1)
+def _identifier() -> Any | None:
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError:
         return None
+    return LanguageIdentifier.from_model_file(MODEL_FILE)
+
+
+def language(found: Sequence[str]) -> str | None:
+    """The language of most of some texts; ``None`` where py3langid is not installed or there are too few words."""
     long = [text[:500] for text in found if len(text) >= 40][:20]
-    if not long:
+    identifier = _identifier() if long else None
+    if identifier is None:
         return None
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
     codes = [identifier.classify(text)[0] for text in long]
     return max(sorted(set(codes)), key=codes.count)
 

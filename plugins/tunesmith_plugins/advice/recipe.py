@@ -63,12 +63,21 @@ def recipe(registry: Registry, situation: Situation, case: Case, advice: Advice,
     if facts.consumes == "prompt":
         if situation.checker is None and "rm" not in case.have:
             return Recipe(chosen.name, why_not=f"{chosen.name} needs a reward (--verifier)")
-        settings["rewards"] = situation.checker or {"name": "reward-model", "model": "REWARD_MODEL"}
+        settings["rewards"] = _reward(situation.checker)
     try:
         resolve(registry, settings)
     except ConfigError as error:
         return Recipe(chosen.name, why_not=f"a run of {chosen.name} takes more than is known: {error}".splitlines()[0])
     return Recipe(chosen.name, settings)
+
+
+def _reward(checker: str | None) -> Any:
+    """The reward as a run file names it; a reward model where no program checks."""
+    from tunesmith.commands import parse_value
+
+    if checker is None:
+        return {"name": "reward-model", "model": "REWARD_MODEL"}
+    return parse_value(checker) if checker.lstrip().startswith("{") else checker
 
 
 def _source(seen: Seen, spec: Any, facts: Facts) -> Any:
