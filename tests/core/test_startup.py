@@ -25,7 +25,8 @@ LOOKING = [
     ("list", "--help"), ("show", "--help"), ("plugins", "--help"), ("run", "--help"), ("run", "sft", "--help"),
     ("run", "sft", "--help-all"), ("resume", "--help"), ("doctor", "--help"), ("data", "--help"),
     ("data", "check", "--help"), ("data", "show", "--help"), ("score", "--help"), ("check", "--help"),
-    ("advise", "--help"), ("budget", "--help"), ("list", "rewards"), ("vocab", "--help"), ("vocab", "measure", "--help"), ("vocab", "expand", "--help"),
+    ("advise", "--help"), ("budget", "--help"),
+    ("list", "rewards"), ("vocab", "--help"), ("vocab", "measure", "--help"), ("vocab", "expand", "--help"),
 ]  # fmt: skip
 
 
