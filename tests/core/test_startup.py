@@ -27,6 +27,7 @@ LOOKING = [
     ("data", "check", "--help"), ("data", "show", "--help"), ("score", "--help"), ("check", "--help"),
     ("advise", "--help"), ("budget", "--help"),
     ("list", "rewards"), ("vocab", "--help"), ("vocab", "measure", "--help"), ("vocab", "expand", "--help"),
+    ("report", "--help"), ("compare", "--help"),
 ]  # fmt: skip
 
 

@@ -37,6 +37,9 @@ document.body.setAttribute("data-said", JSON.stringify(said));
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     """``opened(page, *flags)``: what a browser made of the page, and what it wrote to its console."""
+    version = subprocess.run([BROWSER, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    if version.returncode:
+        pytest.skip(f"{BROWSER} does not start: {version.stderr.strip()[-200:]}")
 
     def run(path, *flags):
         profile = tmp_path_factory.mktemp("profile")
