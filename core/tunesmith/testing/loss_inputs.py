@@ -68,6 +68,10 @@ class Kind:
         """Its tensors that carry gradient."""
         return [getattr(x, name) for name in self.trained]
 
+    def on_policy(self, tree: Atom) -> Atom:
+        """The same tree where everybody says what the policy does."""
+        return {name: tree["logps"] if name in ("old", "reference", "sampler") else tree[name] for name in tree}
+
     def at_start(self, tree: Atom) -> Atom:
         """The same tree before anything was learned: all tokens equally likely to everybody, equal scores."""
         same = dict(tree)

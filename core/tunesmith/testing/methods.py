@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tunesmith.online import OnlineMethod
 from tunesmith.plugins import Registry
 from tunesmith.runner.loop import Trainer
 from tunesmith.runner.signals import StopRequest
-from tunesmith.scoring.probe import choose, probe_batch
+from tunesmith.scoring.probe import choose, only, probe_batch
 from tunesmith.scoring.scorer import Scorer
 from tunesmith.scoring.scores import ScoreScorer
 from tunesmith.testing.altered import permuted, with_tails
@@ -192,10 +192,11 @@ def _listed(names: Any) -> str:
 # ---------------------------------------------------------------------------------------------- gradients
 def gradient(trial: Trial) -> Finding:
     """The gradient that is trained with is that of the loss: finite, and equal to differences in float64."""
-    with quietly(), own_cache(), trial.trainer(trial.run(max_steps=1), trial.output()) as trainer:
-        context, stop = trainer.context, StopRequest()
-        batch = trainer.method.minibatch(trainer._collected(stop), 0, context)
-        count = batch.count(trainer.method.objective.unit)
+    run = trial.run(max_steps=1)
+    with quietly(), own_cache(), only(), trial.trainer(run, trial.output()) as trainer:  # the other paths: see above
+        context, method, stop = trainer.context, trainer.method, StopRequest()
+        batch = method.minibatch(trainer._collected(stop), 0, context)
+        count = batch.count(method.objective.unit)
         if not count:
             return failed("there was nothing to learn from in the first step")
         trainer.stepper.gradient(batch, count, stop, False)
@@ -205,7 +206,6 @@ def gradient(trial: Trial) -> Finding:
         if not bool(ours.any()):
             return failed("it is zero everywhere: nothing is learned")
         models, parameters = exact(context.models, trainer.parameters)
-        method = trainer.method
         held = Held(lambda: method.objective(method.forward(models, batch)).total / count)
         return _differences(ours, held, parameters)
 
@@ -263,12 +263,12 @@ def learning(trial: Trial) -> Finding:
     after: list[float] = []
     name = _goal(method)
 
-    def measured(trainer: Trainer) -> None:
+    def measured(trainer: Trainer) -> Callable[[], None] | None:
         if method.progress or name == "loss":
-            return
+            return None
         trees = [corpus[i] for corpus in trainer.context.corpora["train"] for i in range(len(corpus))]
         before.append(_measure(method, trainer, trees))
-        setattr(trainer, "finish", lambda: after.append(_measure(method, trainer, trees)))  # noqa: B010  (at its end)
+        return lambda: after.append(_measure(method, trainer, trees))
 
     done = trial.outcome(steps=steps, alter=measured, **{**LEARNS, **method.run_for_checks})
     if not before:

@@ -145,13 +145,14 @@ def unit(subject: Subject) -> Finding:
         )
     if "sizes" not in subject.trees[0]:
         return ok(f"summed over every {declared}")
-    alone = subject.loss(subject.trees).total
+    trees = [subject.kind.on_policy(tree) for tree in subject.trees]  # ratios of whole answers count their tokens
+    alone = subject.loss(trees).total
     if declared == "token":
-        longer = subject.loss([_repeated(tree, "token") for tree in subject.trees]).total
+        longer = subject.loss([_repeated(tree, "token") for tree in trees]).total
         if not _same(longer, 2 * alone):
             return failed("with every token twice the sum is not twice as large, so it is none over tokens")
         return ok("with every token twice it is twice as large")
-    wider = subject.loss([_repeated(tree, "branch") for tree in subject.trees]).total
+    wider = subject.loss([_repeated(tree, "branch") for tree in trees]).total
     factor = 1 if declared == "prompt" else 2
     if not _same(wider, factor * alone):
         return failed(
@@ -176,8 +177,8 @@ def at_start(subject: Subject) -> Finding:
     x = subject.kind.made([subject.kind.at_start(tree) for tree in subject.trees])
     loss, count = subject.objective(x), subject.count(x)
     found: dict[str, float] = {"loss": _number(loss.total) / count}
-    found |= {name: float(value) / count for name, value in loss.metrics.items()}
-    found |= {name: float(value) / float(number) for name, (value, number) in loss.means.items() if float(number)}
+    found |= {name: _number(value) / count for name, value in loss.metrics.items()}
+    found |= {name: _number(value) / _number(number) for name, (value, number) in loss.means.items() if number > 0}
     for name, value in known.items():
         if name not in found:
             return failed(f"at_start() speaks of {name}, and it reports {', '.join(found)}")

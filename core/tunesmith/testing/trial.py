@@ -38,6 +38,8 @@ from tunesmith.testing.tiny import own_cache, tiny_model
 from tunesmith.testing.toy_reward import even_share
 
 ROWS = 8
+Alter = Callable[[Trainer], Callable[[], None] | None]
+"""Changes a run before its first step, and may say what is to be done after the last one."""
 ADAPTED = ("lora_", "modules_to_save")
 """In the names of what peft adds to a model."""
 TIMES = {"tokens_per_s", "step_s"}
@@ -180,7 +182,7 @@ class Trial:
         steps: int = 2,
         paths: tuple[ScorerPath, ...] | None = None,
         ranks: int = 1,
-        alter: Callable[[Trainer], None] | None = None,
+        alter: Alter | None = None,
         **settings: Any,
     ) -> Outcome:
         """What so many steps do; the same question is answered once.
@@ -199,7 +201,7 @@ class Trial:
                 self._known[key] = self._steps(run, output, ranks, alter)
         return self._known[key]
 
-    def _steps(self, run: Run, output: Path, ranks: int, alter: Callable[[Trainer], None] | None) -> Outcome:
+    def _steps(self, run: Run, output: Path, ranks: int, alter: Alter | None) -> Outcome:
         if ranks == 1:
             with self.trainer(run, output) as trainer:
                 return walked(trainer, alter)
@@ -249,16 +251,16 @@ def _begin(trainer: Trainer, data: LoadedData, last: Path | None) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- watching it
-def walked(trainer: Trainer, alter: Callable[[Trainer], None] | None) -> Outcome:
+def walked(trainer: Trainer, alter: Alter | None) -> Outcome:
     """Train to the last step, and say what that did."""
     outcome, models = Outcome(), SpiedModels(trainer.context.models)
     trainer.context.models = trainer.stepper.models = models
-    if alter is not None:
-        alter(trainer)
+    in_the_end = alter(trainer) if alter is not None else None
     _watch(trainer, outcome)
     before, base = flat(trainer.parameters), _base(trainer)
     trainer.fit(_stopping(trainer, 0))
-    trainer.finish()
+    if in_the_end is not None:
+        in_the_end()
     outcome.weights = flat(trainer.parameters)
     outcome.change = outcome.weights - before
     after = _base(trainer)
