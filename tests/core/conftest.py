@@ -31,3 +31,15 @@ def cli(capsys, surroundings):
         return SimpleNamespace(code=code, out=captured.out, err=captured.err)
 
     return run
+
+
+@pytest.fixture
+def failed_checks(registry):
+    """``failed_checks(component, **options)``: the checks that fail, and what each saw."""
+    from tunesmith.testing.conform import checking
+
+    def run(component, **options):
+        with checking(component, options, registry) as asked:
+            return {finding.check: finding.seen for finding in asked.findings() if finding.state == "failed"}
+
+    return run

@@ -25,14 +25,23 @@ SURPLUS = "a column that nobody knows"
 
 @dataclass(slots=True)
 class Subject:
-    """A format, and rows that it takes."""
+    """A format, the rows to check it with, and those of them that it takes."""
 
     format: DataFormat
-    rows: Sequence[Data]
+    given: Sequence[Data]
+    rows: Sequence[Data] = ()
 
     def read(self, row: Data) -> Any:
         """The example of a copy of the row: what one check does to a row must not be seen by another."""
         return self.format(copy.deepcopy(row))
+
+    def refused(self, row: Data) -> str:
+        """Why the row is refused; empty where it is not."""
+        try:
+            self.read(row)
+        except ValueError as error:
+            return str(error) or type(error).__name__
+        return ""
 
 
 @contextmanager
@@ -41,24 +50,26 @@ def subject(format: DataFormat, registry: Registry, *, rows: Sequence[Data] | No
     found = [dict(row) for row in islice(format.samples() if rows is None else rows, MOST_ROWS)]
     if not found:
         raise Unchecked(Finding("samples", "failed", "samples() gives no rows, and without any nothing can be checked"))
-    yield Subject(format, found)
+    made = Subject(format, found)
+    made.rows = [row for row in found if not made.refused(row)]
+    yield made
 
 
 # ---------------------------------------------------------------------------------------------- what it takes
 def samples(subject: Subject) -> Finding:
     """Its own rows become the examples that it says it produces."""
     wanted, made = subject.format.produces, 0
-    for number, row in enumerate(subject.rows, start=1):
-        try:
-            example = subject.read(row)
-        except ValueError as error:
-            return failed(f"row {number} is refused: {error}")
+    for number, row in enumerate(subject.given, start=1):
+        refused = subject.refused(row)
+        if refused:
+            return failed(f"row {number} is refused: {refused}")
+        example = subject.read(row)
         if example is not None and not isinstance(example, wanted):
             return failed(f"row {number}: {_type(example)}, and not {wanted.__name__}, which it produces")
         made += example is not None
     if not made:
         return failed("every row is skipped, so nothing is seen")
-    return ok(f"{made} of {len(subject.rows)} rows: {wanted.__name__}")
+    return ok(f"{made} of {len(subject.given)} rows: {wanted.__name__}")
 
 
 def columns(subject: Subject) -> Finding:
@@ -93,10 +104,9 @@ def other_columns(subject: Subject) -> Finding:
             ("with only the declared columns", {key: value for key, value in row.items() if key in declared}),
             ("with a column more", {**row, SURPLUS: 1}),
         ):
-            try:
-                subject.read(changed)
-            except ValueError as error:
-                return failed(f"row {number} {what}: {error}")
+            refused = subject.refused(changed)
+            if refused:
+                return failed(f"row {number} {what}: {refused}")
     return ok(f"reads {', '.join([*subject.format.columns, *subject.format.optional_columns])}")
 
 
@@ -235,6 +245,8 @@ def content(example: Any) -> Any:
     """What an example holds, so that examples without an equality of their own can be compared."""
     if dataclasses.is_dataclass(example) and not isinstance(example, type):
         return {field.name: getattr(example, field.name) for field in dataclasses.fields(example)}
+    if example is None:
+        return None
     own = any("__eq__" in vars(base) for base in type(example).__mro__[:-1])
     return example if own else vars(example)
 

@@ -166,7 +166,7 @@ class Checking:
             except Unchecked as reason:
                 self._unready = reason.finding
             except ResourceError as error:
-                self._unready = Finding(LOADING, "skipped", " ".join(str(error).split()))
+                self._unready = Finding(LOADING, "skipped", "; ".join(filter(None, (error.what, error.why, error.fix))))
         return self._unready
 
     def findings(self) -> Iterator[Finding]:
@@ -178,12 +178,16 @@ class Checking:
         self.component  # noqa: B018  (an error of the author's settings, not a finding)
         unready = self._caught(SETUP, self.unready, TunesmithError)
         for name in self._declared:
-            yield self._caught(name, partial(self.check, name))
+            yield self.finding(name)
         if unready is not None:
             yield unready
         elif self._suite is not None:
             for name in self._suite.names(self.cls):
-                yield self._caught(name, partial(self.check, name))
+                yield self.finding(name)
+
+    def finding(self, name: str) -> Finding:
+        """Make one check; what the component raises in it is a finding."""
+        return self._caught(name, partial(self.check, name))
 
     def _caught(self, name: str, made: Callable[[], R], but: type[Exception] | tuple[()] = ()) -> R | Finding:
         try:
