@@ -26,6 +26,7 @@ LOOKING = [
     ("run", "sft", "--help-all"), ("resume", "--help"), ("doctor", "--help"), ("data", "--help"),
     ("data", "check", "--help"), ("data", "show", "--help"), ("score", "--help"), ("check", "--help"),
     ("advise", "--help"), ("budget", "--help"),
+    ("new", "--help"), ("install", "--help"), ("uninstall", "--help"),
     ("list", "rewards"), ("vocab", "--help"), ("vocab", "measure", "--help"), ("vocab", "expand", "--help"),
     ("report", "--help"), ("compare", "--help"),
 ]  # fmt: skip
