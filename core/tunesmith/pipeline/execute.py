@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import Any, Literal
 
 from tunesmith.config import Layers, Run, resolve
 from tunesmith.data.loading import iter_examples
+from tunesmith.data.sampler import TRAIN
 from tunesmith.errors import (
     ConfigError,
-    DataError,
     GateError,
     ResourceError,
     StoppedError,
@@ -88,38 +89,39 @@ class Execution:
         """Raises an error for whatever is wrong in any stage, also in the last one, before the first is run."""
         known: set[str] = set()
         for stage in self.pipeline.stages:
-            with self._stand_ins(stage) as standing_in:
+            with self._stand_ins(stage) as standing_in, self._named(stage):
                 if stage.method:
                     run = self._resolved(stage, standing_in)
                     known |= {*type(run.settings).model_fields, *type(run.method).model_fields}
-                    self._check_rows(stage, run, standing_in)
+                    if not standing_in:
+                        self._check_rows(run)
                 for gate in stage.gates:
                     said = filled(gate.said, self.models, {**self.folders, **standing_in})
                     if gate.kind == "answers":
                         plan_of(said, self.registry)
                     elif gate.kind == "forgetting":
                         data_of(said["data"], self.registry)
-        runs = any(stage.method for stage in self.pipeline.stages)
-        for key in self.pipeline.defaults:
-            if runs and key not in known:
+        for key in self.pipeline.defaults if known else ():
+            if key not in known:
                 raise ConfigError(
                     f"defaults: no stage has a setting {key!r}{did_you_mean(key, known)}", where=str(self.pipeline.path)
                 )
 
-    def _check_rows(self, stage: Stage, run: Run, standing_in: Mapping[str, Path]) -> None:
-        """Read the rows that are there already; those that another stage makes are read when it has made them."""
-        if standing_in:
-            return
-        for group in ("train", *run.method.data_groups()):
-            specs = run.settings.data if group == "train" else run.method.data_groups()[group]
-            if any(spec.source.streams for spec in specs):
-                continue
-            try:
-                for _ in iter_examples(run, self.registry, group):
-                    pass
-            except DataError as error:
-                error.where = f"stage {stage.name}" + (f": {error.where}" if error.where else "")
-                raise
+    @contextlib.contextmanager
+    def _named(self, stage: Stage) -> Iterator[None]:
+        """Errors say in which stage they are."""
+        try:
+            yield
+        except TunesmithError as error:
+            error.where = f"{self.pipeline.path}, stage {stage.name}" + (f": {error.where}" if error.where else "")
+            raise
+
+    def _check_rows(self, run: Run) -> None:
+        """Read the rows, but for those of streams."""
+        groups = {TRAIN: run.settings.data, **run.method.data_groups()}
+        for group, specs in groups.items():
+            if not any(spec.source.streams for spec in specs):
+                deque(iter_examples(run, self.registry, group), maxlen=0)
 
     @contextlib.contextmanager
     def _stand_ins(self, stage: Stage) -> Iterator[dict[str, Path]]:
@@ -146,11 +148,7 @@ class Execution:
         content = {**said, "output": str(self.folders[stage.name])}
         if self.pipeline.plugins:
             content["plugins"] = self.pipeline.plugins
-        try:
-            return resolve(self.registry, stage.method, Layers(file=content))
-        except TunesmithError as error:
-            error.where = f"{self.pipeline.path}, stage {stage.name}" + (f": {error.where}" if error.where else "")
-            raise
+        return resolve(self.registry, stage.method, Layers(file=content))
 
     # ------------------------------------------------------------------------------------------ what there is to do
     def standing(self, stage: Stage) -> tuple[Standing, str]:
