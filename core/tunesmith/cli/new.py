@@ -125,10 +125,8 @@ def trial(registry: Registry, kind: str, name: str) -> str:
 def _simplest(registry: Registry, kind: str) -> str:
     """The method with the fewest settings of those that a component as it is written can be used with."""
     methods = [cast(type[Method], cls) for _, cls in registry.current(Method.kind)]
-    if kind == "generator":
-        fitting = [cls for cls in methods if issubclass(cls, OnlineMethod)]
-    else:
-        fitting = [cls for cls in methods if issubclass(cls.supplies, TokenLogps)]
+    online = kind == "generator"
+    fitting = [m for m in methods if (issubclass(m, OnlineMethod) if online else issubclass(m.supplies, TokenLogps))]
     return min(fitting, key=lambda cls: (len(cls.model_fields), cls.name)).name if fitting else "METHOD"
 
 
