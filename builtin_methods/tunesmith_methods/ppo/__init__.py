@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -87,6 +88,11 @@ class PPO(OnlineMethod, HasCritic):
                 "ppo, or the method that goes without a critic"
             )
         return self
+
+    @classmethod
+    def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:
+        """Two passes are enough to be off-policy."""
+        return {**super().settings_for_checks(folder), "update_epochs": 2}
 
     @classmethod
     def fits(cls, objective: type[Objective]) -> bool:
