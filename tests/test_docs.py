@@ -242,7 +242,7 @@ def test_examples_use_the_public_names_only_and_import_no_torch_at_the_top() -> 
 def test_every_hook_is_documented_with_its_arguments_and_none_is_invented() -> None:
     for name, spec in HOOKS.items():
         assert f"`{name}({', '.join(inspect.signature(spec).parameters)})`" in CONTRIBUTING
-    mentioned = set(re.findall(r"\btunesmith_(?:register|run|step|checkpoint)_\w+", CONTRIBUTING))
+    mentioned = set(re.findall(r"\btunesmith_(?:register|run|step|checkpoint|report)_\w+", CONTRIBUTING))
     assert mentioned == set(HOOKS)
 
 

@@ -14,6 +14,8 @@ from tunesmith.report.svg.scales import several
 
 LOST = ("skipped", "rejected", "dropped", "held_out", "truncated", "split", "duplicates")
 """What may become of a row beside being used, as data_report.json counts it."""
+DESCRIBED = ("label", "group", "format")
+"""What data_report.json says of a source, beside counts."""
 SHOWN_MESSAGES = 40
 
 
@@ -199,7 +201,7 @@ def data(run: RunFolder) -> list[Block]:
     if not sources:
         return []
     known = [name for name in LOST if any(source.get(name) for source in sources)]
-    head = ("source", "group", "format", "rows", "used", *(name.replace("_", " ") for name in known), "tokens",
+    head = ("source", *DESCRIBED[1:], "rows", "used", *(name.replace("_", " ") for name in known), "tokens",
             "trained", "longest", "note")  # fmt: skip
     rows = []
     for source in sources:
@@ -207,7 +209,7 @@ def data(run: RunFolder) -> list[Block]:
             svg.number(source.get(name) or 0) for name in ("rows", "used", *known, "tokens", "trained", "longest")
         ]
         note = "; ".join(str(source.get(name)) for name in ("why", "note") if source.get(name))
-        rows.append((source.get("label"), source.get("group"), source.get("format"), *counts, note))
+        rows.append((*(source.get(name) for name in DESCRIBED), *counts, note))
     blocks: list[Block] = [table(head, rows, numbers=range(3, len(head) - 1))]
     warned = run.data.get("warnings")
     blocks += [notice(warning, "warning") for warning in warned] if isinstance(warned, list) else []
