@@ -274,3 +274,8 @@ class KnownRiddles(Riddles):
 @tunesmith.hookimpl
 def tunesmith_register_methods() -> list[type[Method]]:
     return [Right, Idle, Moved]
+
+
+@tunesmith.hookimpl
+def tunesmith_register_objectives() -> list[type[tunesmith.Objective]]:
+    return [losses.Likelihood]

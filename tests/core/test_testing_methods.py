@@ -1,5 +1,6 @@
 """The checks of methods pass what is right, and each finds the one thing that it looks for."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -109,3 +110,11 @@ def test_examples_of_ones_own_are_given_or_nothing_can_be_checked(states, regist
 
 def test_a_role_that_was_not_declared_is_named(states):
     assert "did not declare the role 'reference'" in states(odd.Undeclared())["roles"].seen
+
+
+def test_a_strangers_file_is_checked_on_the_command_line(cli):
+    result = cli("check", "odd-idle-reference", "--plugin", PLUGIN, "--json")
+    assert result.code == 3, result.err
+    report = json.loads(result.out)
+    assert [check["check"] for check in report["checks"] if check["state"] == "failed"] == ["roles"]
+    assert {check["check"] for check in report["checks"]} > set(SUITE.checks)

@@ -47,8 +47,8 @@ LEAST = 0.01
 
 
 # ---------------------------------------------------------------------------------------------- one step, cut anyhow
-def _compared(ours: Outcome, theirs: Outcome, what: str) -> Finding:
-    """The same first loss and gradient, and the same weights in the end."""
+def _compared(ours: Outcome, theirs: Outcome, what: str, hint: str = "") -> Finding:
+    """The same first loss and gradient, and the same weights in the end; ``hint``: what is wrong where they differ."""
     if ours.gradient is None or theirs.gradient is None:
         return failed(f"{what}: there was nothing to learn from in the first step")
     seen = {
@@ -58,7 +58,8 @@ def _compared(ours: Outcome, theirs: Outcome, what: str) -> Finding:
     }
     for name, distance in seen.items():
         if not distance <= ROUNDING:
-            return failed(f"{what}: the {name} differs by {distance:.1e} of its size, which is more than rounding")
+            told = f"{what}: the {name} differs by {distance:.1e} of its size, which is more than rounding"
+            return failed(f"{told}; {hint}" if hint else told)
     return ok(f"{what}: the same loss, gradient and weights, up to {max(seen.values()):.0e}")
 
 
@@ -88,7 +89,8 @@ def padding(trial: Trial) -> Finding:
 def micro_batches(trial: Trial) -> Finding:
     """What is computed together is a matter of memory alone."""
     parts = trial.outcome(micro_tokens=SMALL_PARTS)
-    return _compared(trial.outcome(), parts, f"at once, and in parts of {SMALL_PARTS} tokens")
+    hint = "a loss is a sum over its units, and what forward() needs of the whole step is in batch.totals"
+    return _compared(trial.outcome(), parts, f"at once, and in parts of {SMALL_PARTS} tokens", hint)
 
 
 def ranks(trial: Trial) -> Finding:
@@ -96,7 +98,8 @@ def ranks(trial: Trial) -> Finding:
     two = trial.outcome(ranks=2)
     if two.torn:
         return failed(f"two processes end with different weights: they differ by {two.torn:.1e}")
-    return _compared(trial.outcome(), two, "one process, and two")
+    hint = "collect() sees the share of one process; what it needs of the whole step goes through totals() to settle()"
+    return _compared(trial.outcome(), two, "one process, and two", hint)
 
 
 def row_order(trial: Trial) -> Finding:
@@ -247,7 +250,8 @@ def resume(trial: Trial) -> Finding:
     straight, stopped = trial.outcome(steps=3), trial.resumed(3, updates + 1 + updates // 2)
     if not torch.equal(straight.weights, stopped.weights):
         distance = float((straight.weights - stopped.weights).abs().max())
-        return failed(f"stopped and resumed it ends with other weights: they differ by up to {distance:.1e}")
+        told = f"stopped and resumed it ends with other weights: they differ by up to {distance:.1e}"
+        return failed(f"{told}; what a method remembers belongs into ctx.state")
     for number, (ours, theirs) in enumerate(zip(straight.metrics, stopped.metrics, strict=True), start=1):
         odd = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
         if odd:
