@@ -16,13 +16,15 @@ from tunesmith.errors import ConfigError
 
 if TYPE_CHECKING:
     from tunesmith.components import Generator
+    from tunesmith.plugins import Registry
     from tunesmith.runner.measure import Estimate, Measured, Plan
 
 
 @click.command("eval")
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--data", metavar="DATA", required=True, help="Prompts that the models were not trained on.")
-@click.option("--reward", "rewards", metavar="REWARD", multiple=True, required=True, help="What judges the answers.")
+@click.option("--data", metavar="DATA", help="Prompts that the models were not trained on.")
+@click.option("--reward", "rewards", metavar="REWARD", multiple=True, help="What judges the answers.")
+@click.option("--text", metavar="DATA", help="Held-out documents: report the loss per token on them.")
 @click.option("--format", metavar="NAME", help="Row format; found by looking at the rows when not given.")
 @click.option("--map", "columns", metavar="NAME=YOURS", multiple=True, help="Rename a column.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Answer at most this many prompts.")
@@ -44,7 +46,11 @@ if TYPE_CHECKING:
 @click.option("--generator", default="native", show_default=True, metavar="NAME", help="Engine that samples.")
 @click.option("--chat-template", metavar="NAME", help="Chat template for a tokenizer without one.")
 @click.option(
-    "--max-length", type=click.IntRange(min=1), default=2048, show_default=True, help="Prompt tokens at most."
+    "--max-length",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    help="Tokens of a prompt, or of a piece of text, at most.",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write every answer as a line.")
@@ -55,15 +61,44 @@ def evaluate(models: tuple[str, ...], as_json: bool, output: Path | None, **opti
     """Answer the same prompts with one or several models and let rewards judge.
 
     Reported are pass@1 of the most probable answers, pass@k of sampled ones, and the mean reward, each with a 95%
-    interval over prompts; and for every further model the change against the first one, prompt by prompt.
+    interval over prompts; and for every further model the change against the first one, prompt by prompt. With --text
+    also the loss on documents: how well a model still knows what it once learned.
     """
+    _check(options)
+    registry = load_registry()
+    settings = {"device": options["device"], "chat_template": options["chat_template"]}
+    answers: list[dict[str, Any]] = []
+    lines: list[str] = []
+    if options["data"] is not None:
+        answers, lines = _answered(models, registry, settings, options, output)
+    if options["text"] is not None:
+        losses, said = _scored(models, registry, settings, options)
+        answers = [{**one, **other} for one, other in zip(answers or losses, losses, strict=True)]
+        lines += ["", *said] if lines else said
+    if as_json:
+        terminal.print_json(answers)
+    else:
+        click.echo("\n".join(lines))
+
+
+def _check(options: dict[str, Any]) -> None:
+    if options["data"] is None and options["text"] is None:
+        raise ConfigError("there is nothing to evaluate on", fix="give prompts with --data, documents with --text")
+    if (options["data"] is None) != (not options["rewards"]):
+        missing, given = ("--data", "--reward") if options["data"] is None else ("--reward", "--data")
+        raise ConfigError(f"{given} needs {missing}", why="answers to prompts are judged by rewards")
+    if not options["samples"] and not options["greedy"]:
+        raise ConfigError("--samples 0 and --no-greedy leave nothing to answer", fix="leave one of them out")
+
+
+def _answered(
+    models: tuple[str, ...], registry: Registry, settings: dict[str, Any], options: dict[str, Any], output: Path | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What rewards say of the answers, for programs and for people."""
     from tunesmith.components import Sampling
     from tunesmith.config import build
     from tunesmith.runner.measure import Plan, measure, write_samples
 
-    if not options["samples"] and not options["greedy"]:
-        raise ConfigError("--samples 0 and --no-greedy leave nothing to answer", fix="leave one of them out")
-    registry = load_registry()
     names = {"max_new_tokens": options["max_new_tokens"], "temperature": options["temperature"]}
     plan = Plan(
         data_spec(registry, options["data"], options["columns"], options["format"]),
@@ -77,14 +112,43 @@ def evaluate(models: tuple[str, ...], as_json: bool, output: Path | None, **opti
         seed=options["seed"],
         max_length=options["max_length"],
     )
-    settings = {"device": options["device"], "chat_template": options["chat_template"]}
     found = measure(models, plan, registry, settings)
     if output is not None:
         write_samples(found, output)
-    if as_json:
-        terminal.print_json(_as_dict(found, plan))
-    else:
-        click.echo("\n".join(_lines(found, plan)))
+    return _as_dict(found, plan), _lines(found, plan)
+
+
+def _scored(
+    models: tuple[str, ...], registry: Registry, settings: dict[str, Any], options: dict[str, Any]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The loss on documents, for programs and for people."""
+    from dataclasses import asdict
+
+    from tunesmith.runner.held_out import growth, text_losses
+
+    found = text_losses(models, data_spec(registry, options["text"], (), None), registry, settings,
+                        max_length=options["max_length"])  # fmt: skip
+    grown = [growth(found[0], one) if i else None for i, one in enumerate(found)]
+    known = [
+        {
+            "model": one.model,
+            "text": {"loss": asdict(one.loss), "documents": len(one.tokens), "tokens": int(one.tokens.sum()),
+                     "change": asdict(change) if change else None},
+        }
+        for one, change in zip(found, grown, strict=True)
+    ]  # fmt: skip
+    rows = [
+        (
+            one.model,
+            _interval(one.loss),
+            f"{int(one.tokens.sum()):,}",
+            _signed(change) if change else "other tokens" * (i > 0),
+        )
+        for i, (one, change) in enumerate(zip(found, grown, strict=True))
+    ]
+    header = ("model", "nats per token", "tokens", f"change against {found[0].model}" if len(found) > 1 else "")
+    title = f"{len(found[0].tokens):,} documents; 95% intervals over documents"
+    return known, [title, "", *terminal.table(rows, header=header, wrap=0)]
 
 
 def _as_dict(found: list[Measured], plan: Plan) -> list[dict[str, Any]]:
