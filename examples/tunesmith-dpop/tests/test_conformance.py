@@ -1,5 +1,3 @@
 from tunesmith.testing import conformance
 
-from tunesmith_dpop import DPOP
-
-test_conformance = conformance(DPOP)
+test_conformance = conformance("objective/dpop")

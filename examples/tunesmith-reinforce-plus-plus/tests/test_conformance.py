@@ -1,5 +1,3 @@
 from tunesmith.testing import conformance
 
-from tunesmith_reinforce_plus_plus import ReinforcePlusPlus
-
-test_conformance = conformance(ReinforcePlusPlus)
+test_conformance = conformance("method/reinforce-plus-plus")

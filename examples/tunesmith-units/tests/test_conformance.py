@@ -1,5 +1,3 @@
 from tunesmith.testing import conformance
 
-from tunesmith_units import Numeric
-
-test_conformance = conformance(Numeric)
+test_conformance = conformance("reward/numeric")
