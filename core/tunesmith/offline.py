@@ -30,8 +30,10 @@ class OfflineMethod(Method):
 
     def texts(self, step: StepSize) -> Texts:
         """Two answers where answers are compared: pairs, or what a ranking has at least."""
-        compared = issubclass(self.supplies, (PairLogps, RankedScores))
-        return replace(super().texts(step), answers=2 if compared else 1)
+        if not issubclass(self.supplies, (PairLogps, RankedScores)):
+            return super().texts(step)
+        # without any prompt attention would need no mask, which takes memory
+        return replace(super().texts(replace(step, prompt=step.prompt or max(1, step.longest // 64))), answers=2)
 
     def totals(self, batch: Batch) -> Mapping[str, float]:
         """Numbers of pairs and of their chosen tokens, where pairs are scored."""

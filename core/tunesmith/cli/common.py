@@ -17,6 +17,7 @@ COMMANDS = {
     "list": ("tunesmith.cli.listing:list_", "Every registered component: methods, losses, formats, ..."),
     "show": ("tunesmith.cli.show:show", "One component: when to use it, its settings and their defaults."),
     "run": ("tunesmith.cli.run:run", "Train: a method with flags, or a run file."),
+    "plan": ("tunesmith.cli.plan:plan", "Memory and time of a run, before anything is loaded."),
     "resume": ("tunesmith.cli.run:resume", "Continue a stopped run."),
     "data": ("tunesmith.cli.data:data", "Look at data: which rows are wrong, which tokens are trained."),
     "score": ("tunesmith.cli.score:score", "Judge completions with rewards, without training."),

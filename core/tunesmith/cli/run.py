@@ -61,7 +61,7 @@ class RunGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a method or of a run file. Raises `ConfigError` when there is no such method."""
-        target = _target(cmd_name)
+        target = target_of(cmd_name)
         registry = load_plugins(target)
         if target.stages:
             from tunesmith.cli.pipeline import pipeline_command
@@ -114,7 +114,7 @@ def resume(folder: str) -> None:
     if (path / "pipeline.yaml").is_file():
         from tunesmith.cli.pipeline import resume_pipeline
 
-        resume_pipeline(path, load_plugins(_target(str(path / "pipeline.yaml"))))
+        resume_pipeline(path, load_plugins(target_of(str(path / "pipeline.yaml"))))
         return
     if path.is_file():
         raise ConfigError(f"{folder} is a file, not the folder of a run", fix="give the --output of the run")
@@ -122,7 +122,7 @@ def resume(folder: str) -> None:
         raise ConfigError(f"there is no folder {folder}{_similar(path)}")
     if not written.is_file():
         raise ConfigError(f"{folder} is not the folder of a run", why=f"there is no {written}")
-    registry = load_plugins(_target(str(written)))
+    registry = load_plugins(target_of(str(written)))
     from tunesmith.runner import launch
 
     _finished(launch.resume(path, registry))
@@ -134,7 +134,7 @@ def _similar(path: Path) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- what to run
-def _target(word: str) -> Target:
+def target_of(word: str) -> Target:
     """A word that is an existing file, or ends like one, is a run file; any other is a method."""
     path = Path(os.path.expanduser(word))
     if not (path.is_file() or word.endswith((".yaml", ".yml"))):

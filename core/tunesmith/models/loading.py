@@ -105,7 +105,7 @@ def load_model(
     if settings.adapter != "none":
         model = with_adapter(model, settings, checkpoint, score=score)
     if settings.activation_checkpointing:
-        _recompute_activations(model)
+        recompute_activations(model)
     return cast(nn.Module, model.train())
 
 
@@ -297,7 +297,7 @@ def _own_memory(model: nn.Module, device: torch.device) -> None:
     model.to(device)
 
 
-def _recompute_activations(model: nn.Module) -> None:
+def recompute_activations(model: nn.Module) -> None:
     """Keep only the inputs of every layer in the forward pass. Raises `ConfigError` for a model that cannot."""
     from torch.utils.checkpoint import checkpoint
     from transformers.modeling_layers import GradientCheckpointingLayer

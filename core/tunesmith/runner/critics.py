@@ -10,9 +10,9 @@ import torch
 from tunesmith.components import Method
 from tunesmith.errors import ConfigError
 from tunesmith.models.critic import AdapterCritic, Critic
-from tunesmith.models.kinds import critic_kind
 from tunesmith.models.loading import load_model
 from tunesmith.online import HasCritic
+from tunesmith.plan.kinds import critic_kind
 from tunesmith.scoring.probe import choose
 from tunesmith.scoring.scorer import Scorer
 from tunesmith.scoring.scores import ScoreScorer

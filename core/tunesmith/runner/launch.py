@@ -21,9 +21,9 @@ from tunesmith.data.sampler import TRAIN, Sampler
 from tunesmith.data.trees import Tree
 from tunesmith.errors import FOLDER_NOTE, ConfigError, DataError, ResourceError, TunesmithError
 from tunesmith.models.expanded import refuse_adapter, untrained
-from tunesmith.models.kinds import critic_kind, kind_of
 from tunesmith.models.loading import check_exists, load_model, pick_device, pick_dtype, quiet_transformers
 from tunesmith.models.roles import Models
+from tunesmith.plan.kinds import critic_kind, kind_of
 from tunesmith.plugins import Registry
 from tunesmith.runfile import read_run_file
 from tunesmith.runner import checkpoint, records

@@ -12,9 +12,9 @@ import torch
 
 from tunesmith.components import Method
 from tunesmith.data.trees import Tree
-from tunesmith.models.kinds import kind_of
 from tunesmith.models.loading import load_model
 from tunesmith.models.reference import AdapterOff, Cached, Reference, digest_of
+from tunesmith.plan.kinds import kind_of
 from tunesmith.runner.checkpoint import sha256
 from tunesmith.runner.processes import Processes
 from tunesmith.scoring.probe import choose
