@@ -150,3 +150,35 @@ def test_a_png_is_written(tmp_path, capsys):
     assert target.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert f"{target} is written" in text
     assert main(["picture", str(tmp_path / "run"), "--png", str(tmp_path / "no" / "run.png")]) == 2
+
+
+# ------------------------------------------------------------------------------------------------ on the page of a run
+def sections(folder):
+    from tunesmith_methods.adept import tunesmith_report_sections
+
+    return {heading: "".join(blocks) for heading, blocks in tunesmith_report_sections(folder)}
+
+
+def test_the_page_of_a_run_has_the_layers_with_their_values(tmp_path):
+    page = sections(with_losses(record(tmp_path / "run")))["Layers"]
+    assert "Copied: layers 1, 3 of the base (chosen by importance); trained: layers 2, 5 of the deeper model." in page
+    for told in ("0: 2.5 nats", "3: 0.02 nats", "2 self_attn.q_proj, step 20: 1e-09", "5 mlp.down_proj, step 0: 1"):
+        assert f"<title>{told}</title>" in page
+    assert 'data-label="general (held out)" data-xs="0 40" data-ys="3 3.25"' in page
+    assert 'data-label="general (probe)" data-xs="0 10 20" data-ys="3 4 5"' in page
+    assert "layer 2: copy of 1; layer 5: copy of 3" in page
+
+
+def test_many_tensors_become_a_row_for_each_layer(tmp_path, monkeypatch):
+    from tunesmith_methods.adept.picture import sections as drawn
+
+    monkeypatch.setattr(drawn, "MOST_ROWS", 5)
+    page = sections(record(tmp_path / "run"))["Layers"]
+    assert "<title>2 mean of 3 tensors, step 0: 1.75</title>" in page  # of 2, 1.75 and 1.5
+
+
+def test_another_run_has_no_such_section(tmp_path):
+    assert sections(tmp_path) == {}
+    (tmp_path / "adept.json").write_text('{"selection": ')
+    (tmp_path / "run.yaml").write_text("")
+    assert sections(tmp_path) == {}

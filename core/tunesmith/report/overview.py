@@ -214,8 +214,13 @@ def data(run: RunFolder) -> list[Block]:
     warned = run.data.get("warnings")
     blocks += [notice(warning, "warning") for warning in warned] if isinstance(warned, list) else []
     if len(sources) > 1 or known:
-        blocks.append(grid(svg.rows("Rows", {str(source.get("label")): _fates(source) for source in sources})))
+        blocks.append(grid(svg.rows("Rows", {_place(source): _fates(source) for source in sources})))
     return blocks
+
+
+def _place(source: Mapping[str, Any]) -> str:
+    """A source and the group that it belongs to: one may be in several."""
+    return f"{source.get('label')} [{source.get('group')}]"
 
 
 def _fates(source: Mapping[str, Any]) -> dict[str, float]:
@@ -225,10 +230,12 @@ def _fates(source: Mapping[str, Any]) -> dict[str, float]:
 
 
 def memory(run: RunFolder) -> list[Block]:
-    """Memory as it was planned beside what was measured, where the manifest has both."""
-    found = run.manifest.get("memory")
-    if not isinstance(found, Mapping):
-        return []
+    """Memory as it was planned, where that was noted, beside what was measured."""
+    noted = run.manifest.get("memory")
+    found: dict[str, Any] = dict(noted) if isinstance(noted, Mapping) else {}
+    peaks = run.ended.get("peak_memory")
+    for place, size in peaks.items() if isinstance(peaks, Mapping) else ():
+        found[f"measured: peak of the {place}"] = {"measured": size}
     bars: dict[str, Mapping[str, float]] = {}
     for name, value in found.items():
         parts = value if isinstance(value, Mapping) else {str(name): value}

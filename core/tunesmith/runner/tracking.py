@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
+
+import torch
 
 from tunesmith.components import Tracker
 from tunesmith.errors import StoppedError, TunesmithError
@@ -77,7 +80,19 @@ def _ended(trainer: Trainer, error: BaseException | None) -> dict[str, Any]:
         "outcome": outcome,
         "said": said,
         "micro_tokens": trainer.stepper.micro_tokens,
+        "peak_memory": _peak_memory(trainer),
     }
+
+
+def _peak_memory(trainer: Trainer) -> dict[str, int]:
+    """Bytes that this process held at most: of the machine, and of its accelerator where it has one."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    found = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if trainer.processes.device.type == "cuda":
+        found["device"] = torch.cuda.max_memory_allocated(trainer.processes.device)
+    return found
 
 
 def _write_down(trainer: Trainer, error: BaseException | None) -> None:

@@ -188,6 +188,13 @@ def test_planned_memory_stands_beside_the_measured(folder):
     assert "measured, peak: 14 MiB" in page
 
 
+def test_the_peak_of_the_process_is_measured(train, chats):
+    run = train("sft", "run", data=str(chats), **SFT)
+    peak = json.loads((run / "manifest.json").read_text())["ended"]["peak_memory"]["process"]
+    assert 2**26 < peak < 2**40  # torch alone takes more than that
+    assert "measured: peak of the process" in (run / "report.html").read_text()
+
+
 def test_what_each_reward_adds_is_its_weight_times_its_mean(folder, sample, sampled):
     settings = {"rewards": [{"name": "right", "weight": 2.0}, {"name": "brief", "weight": 0.5}]}
     page = page_of(folder(metrics=sampled(2), samples=[sample(1)], settings=settings))
