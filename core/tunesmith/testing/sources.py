@@ -109,7 +109,7 @@ def same_order(subject: Subject) -> Finding:
 
 def _in_turns(source: Source) -> list[Said]:
     """What one reader gets while another reads as well."""
-    pairs = islice(zip(source.rows(), source.rows(), strict=True), MOST_ROWS)
+    pairs = islice(zip(source.rows(), source.rows(), strict=False), MOST_ROWS)
     return [said(one) for one, _ in pairs]
 
 
