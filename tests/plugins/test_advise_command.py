@@ -168,10 +168,13 @@ def test_answers_tell_which_reward_reads_them(answers, reward):
 # ------------------------------------------------------------------------------------------------ the run file
 CASES = {
     "thumbs": (["--data", "thumbs.jsonl"], "kto"),
-    "maths": (["--data", "maths.jsonl", "--model", "7B", "--gpu", "24GB"], "grpo"),
+    "maths": (["--data", "maths.jsonl", "--model", "7B", "--gpu", "24GB", "--no-plan"], "grpo"),
     "one epoch of chats": (["--goal", "style", "--data", "chats.jsonl", "--adapter", "none"], "sft"),
     "chosen answers": (["--goal", "style", "--data", "more.jsonl"], "sft"),
-    "short of memory": (["--goal", "style", "--data", "thumbs.jsonl", "--model", "7B", "--gpu", "8GB"], "kto"),
+    "short of memory": (
+        ["--goal", "style", "--data", "thumbs.jsonl", "--model", "7B", "--gpu", "8GB", "--no-plan"],
+        "kto",
+    ),
     "four bits asked for": (["--data", "thumbs.jsonl", "--adapter", "4bit"], "kto"),
 }
 
@@ -220,13 +223,43 @@ def test_prompts_that_nothing_can_judge_get_no_run_file(advise, data):
     assert with_rule["run_file"]["rewards"] == {"name": "regex", "pattern": "a"}
 
 
+def test_the_plan_of_the_run_file_is_told(advise, data, tiny_model):
+    words = ("--data", data / "thumbs.jsonl", "--model", tiny_model)
+    said = advise(*words, "--gpu", "24GB")
+    assert said["plan"]["fits"] and 0 < said["plan"]["gigabytes"] < 2 and said["plan"]["there_are"] == 24
+    assert "activation_checkpointing" not in said["run_file"]
+    # what changes no result is tried in the run file before it is said not to fit
+    tight = advise(*words, "--gpu", f"{said['plan']['gigabytes'] / 2:.4f}GB")
+    assert tight["run_file"]["activation_checkpointing"]
+    assert advise(*words, "--gpu", "24GB", "--no-plan")["plan"] is None
+
+
+def test_going_on_with_text_takes_general_text_to_mix_in(advise, data, tmp_path, monkeypatch):
+    from tunesmith_plugins.advice.rules import knowledge
+
+    monkeypatch.setattr(knowledge, "least", lambda *_: 100.0)
+    words = ("--goal", "language", "--data", data / "manuals")
+    assert "--general DATA" in advise(*words)["no_run_file"]
+    (tmp_path / "general.txt").write_text("Water is wet. " * 50)
+    said = advise(*words, "--general", tmp_path / "general.txt")
+    assert said["run_file"]["replay"] == str(tmp_path / "general.txt")
+    assert (said["run_file"]["replay_share"], said["run_file"]["overlong"]) == (0.25, "split")
+
+
 # ------------------------------------------------------------------------------------------------ the page
 def test_the_page_keeps_to_the_terminal_and_says_what_it_rests_on(cli, data):
-    result = cli("advise", "--data", data / "maths.jsonl", "--model", "7B", "--gpu", "24GB")
+    result = cli("advise", "--data", data / "maths.jsonl", "--model", "7B", "--gpu", "24GB", "--no-plan")
     assert result.code == 0
     assert max(map(len, result.out.splitlines())) <= 80 or str(data) in result.out
     titles = ["Goal: reasoning", "Before training", "Data against the cards", "Where the guide and the papers differ"]
-    titles += ["Assumed", "What would change this advice", "Run file", "Next", "Sources: tunesmith advise --explain"]
+    titles += [
+        "Memory",
+        "Assumed",
+        "What would change this advice",
+        "Run file",
+        "Next",
+        "Sources: tunesmith advise --explain",
+    ]
     places = [result.out.index(title) for title in titles]
     assert places == sorted(places)
 

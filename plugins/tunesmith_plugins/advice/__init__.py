@@ -25,11 +25,14 @@ from tunesmith.commands import plugin_options
 @click.option("--adapter", type=click.Choice(["auto", "none", "lora", "4bit"]), default="auto", show_default=True,
               help="What is trained: none is all weights.")  # fmt: skip
 @click.option("--verifier", metavar="REWARD", help="Reward that tells right answers from wrong ones.")
-@click.option("--have", multiple=True, type=click.Choice(["rm", "own-pairs", "general"]),
-              help="A reward model, pairs of the model's own answers, or text like its pre-training's.")  # fmt: skip
+@click.option("--have", multiple=True, type=click.Choice(["rm", "own-pairs"]),
+              help="A reward model; pairs of the model's own answers.")  # fmt: skip
+@click.option("--general", metavar="DATA", help="Text like what the model was trained on, to mix in.")
 @click.option("--must", multiple=True, type=click.Choice(["in-weights", "keep-general"]),
               help="Knowledge must be in the weights; what the model knows must stay.")  # fmt: skip
 @click.option("--pass-rate", type=click.FloatRange(0, 1), metavar="P", help="Share of the prompts that it solves now.")
+@click.option("--plan/--no-plan", "planned", default=True, show_default=True,
+              help="Compute the memory of the run file, where --model and --gpu are given; takes seconds.")  # fmt: skip
 @click.option("--explain", "explained", metavar="RULE...", help="Print rules with their sources: K1,S3, or all.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the run file.")
 @click.option("--overwrite", is_flag=True, help="Replace the run file.")

@@ -249,7 +249,15 @@ def _time_lines(flops: Mapping[str, float], given: Given) -> list[str]:
     rows = []
     for name, amount in flops.items():
         low, likely, high = hours(amount, given.devices, given.peak)
-        rows.append((name, span(low), span(likely), span(high), f"{likely * given.devices:,.3g}"))
+        rows.append(
+            (
+                name,
+                span(low),
+                span(likely),
+                span(high),
+                f"{likely * given.devices:,.0f}" if likely * given.devices >= 10 else f"{likely * given.devices:.2g}",
+            )
+        )
     return [*table(rows, header=("way", "low", "likely", "high", "GPU hours"), wrap=0), ""]
 
 

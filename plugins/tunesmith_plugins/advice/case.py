@@ -14,7 +14,7 @@ ASSETS = {
     "own-pairs": "pairs sampled from the model itself",
     "general": "text like what the model was trained on",
 }
-"""What ``--have`` may say."""
+"""What may be at hand beside the data."""
 DEMANDS = {
     "in-weights": "the knowledge must be in the weights",
     "keep-general": "what the model knows must stay",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tunesmith import GOALS, ConfigError, did_you_mean
-from tunesmith_plugins.advice import engine, page, recipe, rules, situation
+from tunesmith_plugins.advice import engine, page, planned, recipe, rules, situation
 from tunesmith_plugins.advice.reading import facts_of
 
 if TYPE_CHECKING:
@@ -45,19 +45,23 @@ def advise(goals: tuple[str, ...], options: Mapping[str, Any]) -> None:
     found = situation.look(registry, goals, options)
     advices = [(case, engine.advise(case, methods)) for case in _cases(registry, found, methods)]
     made = recipe.recipe(registry, found, *advices[0], methods)
+    told_plan = None
+    if options["planned"]:
+        made, told_plan = planned.plan(registry, made, advices[0][0], options["gpu"], options["model"])
     if path is not None and made.settings is not None:
         commands.write_run_file(path, made.settings, _heading(made, *advices[0]))
     known = click.get_current_context().find_root().command.list_commands(click.get_current_context().find_root())
     written = str(path or "run.yaml")
     next_commands = recipe.commands(found, *advices[0], made, written, known)
     if options["as_json"]:
-        commands.print_json(page.as_json(found, advices, made, next_commands))
+        commands.print_json(page.as_json(found, advices, made, told_plan, next_commands))
         return
     told = "" if path is not None or made.settings is None else commands.dumped(made.settings)
     shown = [commands.paragraph(page.seen_line(one), indent=2, first="") for one in found.seen]
     shown += [""] if shown else []
     for case, advice in advices:
         shown += page.lines(found, case, advice, methods)
+    shown += page.memory(advices, methods, made, told_plan)
     shown += page.ending(found, [advice for _, advice in advices], made, written, told, next_commands)
     commands.echo(shown)
 

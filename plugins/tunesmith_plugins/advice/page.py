@@ -10,8 +10,10 @@ import click
 
 from tunesmith_plugins.advice.case import Case, count
 from tunesmith_plugins.advice.engine import RULES, STEPS, Advice, Methods, Option, Verdict
+from tunesmith_plugins.advice.planned import lines as lines_of_memory
 
 if TYPE_CHECKING:
+    from tunesmith_plugins.advice.planned import Planned
     from tunesmith_plugins.advice.reading import Seen
     from tunesmith_plugins.advice.recipe import Recipe
     from tunesmith_plugins.advice.situation import Situation
@@ -25,6 +27,11 @@ TITLES = {
 COLOURS = {Verdict.GOOD: "green", Verdict.POSSIBLE: "yellow", Verdict.NOT_YET: "red", Verdict.NO: "red"}
 BAR = 20
 """Characters of a bar."""
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a or b``, ``a, b or c``."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def seen_line(one: Seen) -> str:
@@ -42,12 +49,11 @@ def seen_line(one: Seen) -> str:
         parts.append(f"{one.traces:.0%} reason")
     if one.shape == "prompt":
         parts.append(
-            f"answers that {' or '.join(one.checkers)} can check"
-            if one.checkers
-            else "no answers that a reward can check"
+            f"answers that {listed(one.checkers)} can check" if one.checkers else "no answers that a reward can check"
         )
     parts += [f"language {one.language}"] if one.language else []
-    parts += [f"{one.fertility:.1f} times the tokens per word of English"] if one.fertility else []
+    if one.fertility and one.shape == "text":
+        parts.append(f"{one.fertility:.1f} times the tokens per word of English")
     return f"Read {one.audit.label}: {', '.join(parts)}"
 
 
@@ -113,6 +119,26 @@ def _volumes(case: Case, advice: Advice, methods: Methods) -> list[str]:
     return [click.style("Data against the cards", bold=True), *table(rows, header=header, wrap=1, indent=2), ""]
 
 
+def memory(
+    advices: Sequence[tuple[Case, Advice]], methods: Methods, made: Recipe, planned: Planned | None
+) -> list[str]:
+    """Model states of the options against the memory there is, and the peak of the run file."""
+    from tunesmith.commands import paragraph
+
+    shown = lines_of_memory(*advices[0], methods)
+    if not shown:
+        return []
+    if planned is not None:
+        fits = "fits" if planned.fits else "does not fit; `tunesmith plan` looks for what does"
+        text = (
+            f"The run file at its peak ({planned.phase}): {planned.gigabytes:.3g} of {planned.there_are:g} GB: {fits}."
+        )
+        shown.append(paragraph(text, indent=2))
+    else:
+        shown.append(paragraph("Activations come on top: `tunesmith plan` computes them.", indent=2))
+    return [click.style("Memory", bold=True), *shown, ""]
+
+
 def bullets(title: str, texts: Sequence[str]) -> list[str]:
     """A list under a title; nothing where it is empty."""
     from tunesmith.commands import paragraph
@@ -143,7 +169,11 @@ def ending(
 
 
 def as_json(
-    situation: Situation, advices: Sequence[tuple[Case, Advice]], made: Recipe, next_commands: Sequence[str]
+    situation: Situation,
+    advices: Sequence[tuple[Case, Advice]],
+    made: Recipe,
+    planned: Planned | None,
+    next_commands: Sequence[str],
 ) -> Mapping[str, Any]:
     """The same for programs."""
     return {
@@ -174,6 +204,7 @@ def as_json(
         ],
         "assumed": situation.assumed,
         "run_file": made.settings,
+        "plan": None if planned is None else asdict(planned),
         "no_run_file": made.why_not or None,
         "next": list(next_commands),
         "rules": {id: _rule(id) for id in RULES if any(id in advice.rules for _, advice in advices)},

@@ -60,6 +60,10 @@ def recipe(registry: Registry, situation: Situation, case: Case, advice: Advice,
     settings: dict[str, Any] = {"method": chosen.name, "model": situation.model if situation.real_model else MODEL}
     settings["data"] = data[0] if len(data) == 1 else data
     settings |= _form(case, methods, facts) | _length(situation.seen, facts)
+    if chosen.name == "cpt":
+        if situation.general is None:
+            return Recipe(chosen.name, why_not="cpt mixes general text in: name it with --general DATA")
+        settings |= {"replay": situation.general, "replay_share": 0.25 if case.goal == "language" else 0.15}
     if facts.consumes == "prompt":
         if situation.checker is None and "rm" not in case.have:
             return Recipe(chosen.name, why_not=f"{chosen.name} needs a reward (--verifier)")
@@ -137,7 +141,8 @@ def commands(
     found += _baseline(situation, case, model)
     if made.settings is not None:
         file = shlex.quote(path)
-        found += [f"tunesmith plan {file}"] if "plan" in known else []
+        machine = f" --gpu {situation.gpu} --gpus {case.machine.devices}" if situation.gpu else ""
+        found += [f"tunesmith plan {file}{machine}"] if "plan" in known and situation.real_model else []
         found += [f"tunesmith run {file} --dry-run", f"tunesmith run {file}"]
     elif made.method:
         found.append(f"tunesmith show {made.method}")

@@ -48,6 +48,7 @@ class Situation:
         real_model: True where it is a folder, a file or a hub name, and not a size.
         assumed: what was not said, as sentences.
         checker: the reward that fits the prompts, as the user would write it.
+        general: text to mix in, and ``gpu`` the card, as they were named.
     """
 
     case: Case
@@ -58,6 +59,8 @@ class Situation:
     real_model: bool = False
     assumed: list[str] = field(default_factory=list)
     checker: str | None = None
+    general: str | None = None
+    gpu: str | None = None
 
 
 def look(registry: Registry, goals: Sequence[str], options: Mapping[str, Any]) -> Situation:
@@ -71,6 +74,9 @@ def look(registry: Registry, goals: Sequence[str], options: Mapping[str, Any]) -
     from tunesmith.commands import data_spec, reward_named
 
     found = Situation(Case(goal=""), tuple(goals), model=options["model"])
+    found.general, found.gpu = options["general"], options["gpu"]
+    if found.general:
+        data_spec(registry, found.general)  # refused here rather than in the run
     parameters = _parameters(found, options["model"])
     encoder = _encoder(found) if options["words"] else None
     for word in options["words"]:
@@ -86,7 +92,7 @@ def look(registry: Registry, goals: Sequence[str], options: Mapping[str, Any]) -
         start=options["start"] or _start(found, encoder),
         adapter=options["adapter"],
         machine=_machine(found, options),
-        have=frozenset(options["have"]),
+        have=frozenset([*options["have"], *(["general"] if options["general"] else [])]),
         must=frozenset(options["must"]),
         verifier=options["verifier"],
         pass_rate=options["pass_rate"],

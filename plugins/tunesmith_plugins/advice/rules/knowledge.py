@@ -108,7 +108,7 @@ def replay(case: Case, methods: Methods) -> Iterator[Finding]:
     if case.goal in KNOWLEDGE and enough(case, methods) == Verdict.GOOD:
         share = "25-50%" if case.goal == "language" else "10-20%"
         more = "the guide's 10-20% is for a weaker shift" if case.goal == "language" else "the paper: 5% may do"
-        lack = "" if "general" in case.have else "; find such text first"
+        lack = "" if "general" in case.have else "; name it with --general"
         yield Finding("cpt", f"{share} of the tokens should be general text ({more}){lack}")
 
 

@@ -143,7 +143,7 @@ def critic_or_not(case: Case, methods: Methods) -> Iterator[Finding]:
     elif case.prompts >= FEW_PROMPTS:
         yield Finding("ppo", "right or wrong once per answer: a critic adds memory and little else", Verdict.POSSIBLE)
     sizes = {name: needed(case, methods, name, "none") for name in ("ppo", "grpo")}
-    if sizes["ppo"] and sizes["grpo"]:
+    if sizes["ppo"] and sizes["grpo"] and sizes["ppo"] >= 1:
         saved = f"{1 - sizes['grpo'] / sizes['ppo']:.0%} less"
         text = (
             f"all weights: {sizes['ppo']:.3g} GB of model states, grpo {sizes['grpo']:.3g} GB ({saved}); lora: the same"
