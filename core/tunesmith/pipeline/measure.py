@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -93,30 +94,11 @@ def bits_per_byte(model: str, said: Mapping[str, Any], options: Options) -> floa
 
 
 def _measured(model: str, said: Mapping[str, Any], options: Options) -> float:
-    import torch
-
-    from tunesmith.data.encoding import Encoder, load_tokenizer
-    from tunesmith.models.loading import check_exists, load_policy, pick_device, pick_dtype, quiet_transformers
-    from tunesmith.scoring.probe import choose
-    from tunesmith.scoring.scorer import Scorer
-    from tunesmith.settings import RunSettings
-    from tunesmith.vocab.kinds import kind_of
-    from tunesmith.vocab.measure import documents, score
+    from tunesmith.runner.held_out import text_losses
     from tunesmith.vocab.texts import read_texts
 
-    quiet_transformers()
-    check_exists(model, "model")
     spec = data_of(said["data"], options.registry)
-    settings = RunSettings.model_validate({"model": model, "data": (spec,), **options.settings})
-    tokenizer = load_tokenizer(settings)
-    encoder = Encoder(tokenizer)
-    device = pick_device(settings)
-    dtype = pick_dtype(settings, device)
-    module = load_policy(settings, tokenizer, device, dtype)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else encoder.eos_id
-    scorer = Scorer(module.eval().requires_grad_(False), pad_id=pad, autocast=dtype == torch.bfloat16)
-    choose(scorer)
-    trees, size = documents(
-        encoder, read_texts(spec, options.registry), kind_of(tokenizer), said.get("max_length", LENGTH)
-    )
-    return score(scorer, trees, size).bits_per_byte
+    length = said.get("max_length", LENGTH)
+    [found] = text_losses([model], spec, options.registry, options.settings, max_length=length)
+    size = sum(len(text.encode()) for text in read_texts(spec, options.registry))
+    return float(found.losses.sum()) / math.log(2) / size
