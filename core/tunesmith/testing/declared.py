@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from tunesmith.components import Component
 from tunesmith.fieldtypes import help_texts, plain
 from tunesmith.plugin_rules import REGISTER, PluginFault, check_component
 from tunesmith.testing.imports import ImportProblemError, heavy_imports
@@ -79,10 +80,21 @@ def run_file(checking: Checking) -> Finding:
 
     component = checking.component
     again = type(component).model_validate(parse_value(dump(written(component))), context=checking.context)
-    changed = [name for name in type(component).model_fields if getattr(again, name) != getattr(component, name)]
+    fields = type(component).model_fields
+    changed = [name for name in fields if not _alike(getattr(again, name), getattr(component, name))]
     if changed or written(again) != written(component):
         return failed(f"read back from a run file, {', '.join(changed) or 'it'} is not what it was")
     return ok("the same when it is written and read back")
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Equal; of components, the same class and settings, however they were asked for."""
+    if isinstance(one, Component) and isinstance(other, Component):
+        names = type(one).model_fields
+        return type(one) is type(other) and all(_alike(getattr(one, n), getattr(other, n)) for n in names)
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    return bool(one == other)
 
 
 def written(component: Any) -> dict[str, Any]:
