@@ -126,6 +126,10 @@ def test_the_page_stands_alone_and_holds_the_table_and_the_answers(demo: Demo) -
         assert all(cell in page for cell in row)
     assert page.count("<svg") >= 3
     assert "What is " in page
+    linked = re.findall(r'href="?([\w-]+/report\.html)', page)
+    assert linked == [f"{stage.folder}/report.html" for stage in STAGES]
+    assert all((demo.folder / path).is_file() for path in linked)
+    assert page.count("tunesmith run ") == len(STAGES)
 
 
 def test_the_page_shows_answers_as_they_are(demo: Demo, tmp_path: Path) -> None:

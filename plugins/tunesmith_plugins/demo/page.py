@@ -29,11 +29,22 @@ def make(found: Mapping[str, Any], output: Path) -> Page:
     answers = [[result.NAMES[method], prompt, text, right] for method, prompt, text, right in _answers(output)]
     made.section("Answers", "Most probable answers to sums that no stage has seen.",
                  table(["stage", "sum", "answer", "right"], answers))  # fmt: skip
-    runs = [[result.NAMES[stage["method"]], stage["folder"], stage["starts_from"] or "random weights"]
-            for stage in found["stages"]]  # fmt: skip
-    made.section("Runs", "The folder of each has a report.html of its own.", table(["stage", "folder", "from"], runs))
-    made.section("Commands", verbatim("\n".join(found["commands"])))
+    made.section("Runs", "Each has a page of its own.", table(["stage", "folder", "starts from"], _runs(found)))
+    made.section("Commands", *(verbatim(command) for command in found["commands"]))
     return made
+
+
+def _runs(found: Mapping[str, Any]) -> list[tuple[str, Markup, str]]:
+    from tunesmith.report.markup import tag
+
+    return [
+        (
+            result.NAMES[stage["method"]],
+            tag("a", stage["folder"], href=f"{Path(stage['folder']).name}/report.html"),
+            result.NAMES.get(stage["starts_from"], "random weights"),
+        )
+        for stage in found["stages"]
+    ]
 
 
 def _pictures(found: Mapping[str, Any], output: Path) -> list[Markup]:
