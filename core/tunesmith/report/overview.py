@@ -143,8 +143,8 @@ def _effects(run: RunFolder) -> list[tuple[str, object, object] | None]:
         _effect("batch_size", asked.get("batch_size"), _batch(run)),
         _effect("learning_rate", asked.get("learning_rate"), f"highest {svg.number(max(rates))}" if rates else None),
         _effect("layout", "packed where the model can", _layout(start)),
-        _effect("parameters", asked.get("adapter"), _parameters(start)),
-        _effect("rows", asked.get("on_bad_row"), _rows(run)),
+        _effect("adapter", asked.get("adapter"), _parameters(start)),
+        _effect("on_bad_row", asked.get("on_bad_row"), _rows(run)),
         _effect("went on", "-", ", ".join(f"at step {step:,}" for step in run.resumed_at()) or None),
         _effect("replaced", "-", "; ".join(map(str, run.manifest.get("replaced") or ())) or None),
     ]

@@ -44,9 +44,12 @@ def pictures(run: RunFolder) -> list[Markup]:
     for sample in run.samples:
         by_step[int(sample["step"])].append(sample)
 
+    few = run.sampled_steps < run.all_sampled_steps
+    notes = [f"of {run.sampled_steps:,} of the {run.all_sampled_steps:,} steps that sampled"] if few else []
+
     def over_time(title: str, of: Any, y: str) -> Markup:
         values = [(step, [_number(of(one)) for one in by_step[step] if of(one) is not None]) for step in steps]
-        return svg.spread(title, values, y=y)
+        return svg.spread(title, values, y=y, notes=notes)
 
     drawn = [over_time("Reward of the answers", lambda sample: sample.get("reward"), "reward")]
     names = labels(run.samples)

@@ -25,6 +25,7 @@ from tunesmith.models.loading import check_exists, load_model, pick_device, pick
 from tunesmith.models.roles import Models
 from tunesmith.plan.kinds import critic_kind, kind_of
 from tunesmith.plugins import Registry
+from tunesmith.report.run import REPORT
 from tunesmith.runfile import read_run_file
 from tunesmith.runner import checkpoint, records
 from tunesmith.runner.context import Context
@@ -164,7 +165,7 @@ def _release(output: Path) -> None:
     metrics = output / records.METRICS
     if (output / CHECKPOINTS).exists() or (metrics.exists() and metrics.stat().st_size):
         return
-    for path in (metrics, output / records.RUN_FILE, output / "rejected.jsonl"):
+    for path in (metrics, output / records.RUN_FILE, output / "rejected.jsonl", output / REPORT):
         path.unlink(missing_ok=True)
 
 

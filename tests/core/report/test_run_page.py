@@ -114,6 +114,7 @@ def test_a_long_run_is_read_in_parts_and_that_is_said(folder, sample, sampled):
     run = read(folder(metrics=sampled(1000), samples=[sample(step) for step in range(1, 1001)]))
     assert (run.sampled_steps, run.all_sampled_steps, len(run.samples)) == (400, 1000, 400)
     assert (run.samples[0]["step"], run.samples[-1]["step"]) == (1, 1000)
+    assert "of 400 of the 1,000 steps that sampled" in text_of(run_page(run, None).render())
 
 
 @pytest.mark.parametrize("broken", ["metrics.jsonl", "samples.jsonl", "manifest.json", "data_report.json", "run.yaml"])
@@ -319,6 +320,17 @@ def test_a_run_that_diverged_has_its_page(train, chats, monkeypatch, tmp_path):
     with pytest.raises(DivergedError):
         train("sft", "run", data=str(chats), **SFT)
     assert "Failed after 0 of 3 steps: step 1: loss nan" in text_of((tmp_path / "run" / "report.html").read_text())
+
+
+def test_a_page_does_not_keep_the_folder_of_a_run_that_took_no_step(train, chats, monkeypatch):
+    from tunesmith.errors import ResourceError
+    from tunesmith.runner.step import Stepper
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stepper, "gradient", lambda *_: (_ for _ in ()).throw(ResourceError("no room")))
+        with pytest.raises(ResourceError):
+            train("sft", "run", data=str(chats), **SFT)
+    assert "Finished" in (train("sft", "run", data=str(chats), **SFT) / "report.html").read_text()
 
 
 @pytest.mark.parametrize("fault", [OSError("no space"), ZeroDivisionError("a bug"), RecursionError("too deep")])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from tunesmith.report.markup import Markup, tag
-from tunesmith.report.svg.frame import WIDTH, Frame, clipped, colour, figure, nothing, x_room, y_room
+from tunesmith.report.svg.frame import COUNT, WIDTH, Frame, clipped, colour, figure, nothing, x_room, y_room
 from tunesmith.report.svg.scales import Scale, not_finite, number, scale_of, several, within
 
 MOST_BARS = 60
@@ -133,7 +133,7 @@ def histogram(
     counts = counted(finite, low, high, bins)
     span = scale_of([low, high, *(() if line is None else (line,))], *x_room())
     frame = Frame(span, scale_of(counts, *y_room(), zero=True))
-    drawn = [frame.axes(x, "count")]
+    drawn = [frame.axes(x, COUNT)]
     for i, count in enumerate(counts):
         first, last = low + (high - low) * i / bins, low + (high - low) * (i + 1) / bins
         told = number(round((first + last) / 2)) if whole else f"{number(first)} to {number(last)}"

@@ -11,6 +11,8 @@ from tunesmith.report.svg.scales import Scale, told_apart
 WIDTH, HEIGHT = 360.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 10.0, 34.0
 """Room for the axes."""
+COUNT = "count"
+"""Name of a vertical axis that has whole numbers only."""
 COUNTED = frozenset({"step", "tokens"})
 """Names of axes that have whole numbers only."""
 LETTER = 5.3
@@ -31,7 +33,7 @@ class Frame:
         """Grid, numbers and names; ``x_ticks``: places and texts in place of round numbers."""
         bottom, right = self.y.start, self.x.end
         parts = []
-        ticks = self.y.ticks(4)
+        ticks = self.y.ticks(4, whole=y_name == COUNT)
         for tick, label in zip(ticks, told_apart(ticks), strict=True):
             place = self.y(tick)
             parts.append(tag("line", x1=self.x.start, x2=right, y1=place, y2=place, class_="rule"))

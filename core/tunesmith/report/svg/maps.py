@@ -10,7 +10,8 @@ from tunesmith.report.svg.bars import counted
 from tunesmith.report.svg.frame import BOTTOM, WIDTH, Frame, clipped, figure, nothing, x_room, y_room
 from tunesmith.report.svg.scales import Point, Scale, not_finite, number, ordinal, scale_of, several, within
 
-COLUMNS = 60
+COLUMNS, WAY = 60, 60
+"""Columns of a map and points of a path at most."""
 BINS = 16
 CELL = 13.0
 
@@ -82,13 +83,21 @@ def _strength(finite: Sequence[float], log: bool, middle: float | None):  # type
 _LOST = ("lost", 1.0)
 
 
-def spread(title: str, steps: Sequence[tuple[float, Sequence[float]]], *, x: str = "step", y: str = "") -> Markup:
+def spread(
+    title: str,
+    steps: Sequence[tuple[float, Sequence[float]]],
+    *,
+    x: str = "step",
+    y: str = "",
+    notes: Sequence[str] = (),
+) -> Markup:
     """The distribution of values over time: a column of cells for neighbouring steps, and the mean before them.
 
     Args:
         title: of what.
         steps: the values of every step, in order; those that are not finite are counted in a note.
         x, y: names of the axes.
+        notes: what a reader must know.
     """
     steps = [(step, within(values)) for step, values in steps if values]
     finite = [value for _, values in steps for value in values if math.isfinite(value)]
@@ -113,7 +122,7 @@ def spread(title: str, steps: Sequence[tuple[float, Sequence[float]]], *, x: str
         drawn += _column(frame, i, part[0][0], known, (low, high))
     drawn.append(tag("polyline", points=" ".join(means), class_="series c1 line"))
     lost = sum(not math.isfinite(value) for _, values in steps for value in values)
-    notes = [f"the stronger, the more of {several(len(finite), 'value')}; line: mean"]
+    notes = [*notes, f"the stronger, the more of {several(len(finite), 'value')}; line: mean"]
     notes += [f"a column stands for {every} steps"] * (every > 1) + [not_finite(lost)] * (lost > 0)
     count = f"{several(len(finite), 'value')} at {several(len(steps), 'step')}"
     says = f"{count}, from {number(min(finite))} to {number(max(finite))}"
@@ -154,7 +163,7 @@ def path(title: str, points: Sequence[Point], *, x: str, y: str, steps: Sequence
     known = [(step, px, py) for step, (px, py) in numbered if math.isfinite(px) and math.isfinite(py)]
     if not known:
         return nothing(title)
-    every = -(-len(known) // 150)
+    every = -(-len(known) // WAY)
     parts = [known[i : i + every] for i in range(0, len(known), every)]
     means = [(p[0][0], math.fsum(q[1] for q in p) / len(p), math.fsum(q[2] for q in p) / len(p)) for p in parts]
     frame = Frame(

@@ -144,7 +144,7 @@ def round_ticks(low: float, high: float, most: int) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten.
 
     >>> round_ticks(0.0, 1.0, 5)
-    [0.0, 0.25, 0.5, 0.75, 1.0]
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
     if not high > low:
         return [low]
@@ -152,7 +152,8 @@ def round_ticks(low: float, high: float, most: int) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(size * power for size in (1, 2, 2.5, 5, 10) if size * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12 - math.floor(math.log10(step))) for i in range(first, first + most + 2)]
+    last = math.floor(high / step + 1e-9)
+    return [round(i * step, 12 - math.floor(math.log10(step))) for i in range(first, min(last, first + most + 1) + 1)]
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
@@ -204,22 +205,30 @@ def thin(points: Sequence[Point], most: int = MOST) -> Thinned:
 
 
 def smooth(points: Sequence[Point], width: int) -> list[Point]:
-    """Means over about ``width`` neighbours on both sides, the near ones counting most; gaps are left out.
+    """A line through about ``width`` neighbours on both sides of every point, the near ones counting most.
 
-    Two running means, one after the other: a mean of what came before alone would lag behind the curve.
+    Gaps are left out. Lines and not means, which would lag behind the curve or be flat at its ends.
     """
     known = [(x, y) for x, y in points if math.isfinite(y)]
-    values = [y for _, y in known]
+    values = within(y for _, y in known)
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if max(-low, high) > WIDEST**0.5:  # sums of products would overflow
+        return known
     for _ in range(2):
-        values = _running_mean(values, max(1, width // 2))
-    return [(x, y) for (x, _), y in zip(known, values, strict=True)]
+        values = _local_lines(values, max(1, width // 2))
+    return [(x, min(max(y, low), high)) for (x, _), y in zip(known, values, strict=True)]
 
 
-def _running_mean(values: Sequence[float], reach: int) -> list[float]:
-    """Means over a window that is cut at the ends, alike on both sides, so that a slope stays one."""
+def _local_lines(values: Sequence[float], reach: int) -> list[float]:
+    """At every place the value of the line of least squares through a window, which is cut at the ends."""
     sums = [0.0, *itertools.accumulate(values)]
+    products = [0.0, *itertools.accumulate(i * value for i, value in enumerate(values))]
     found = []
     for i in range(len(values)):
-        near = min(reach, i, len(values) - 1 - i)
-        found.append((sums[i + near + 1] - sums[i - near]) / (2 * near + 1))
+        start, end = max(0, i - reach), min(len(values), i + reach + 1)
+        count, centre = end - start, (start + end - 1) / 2
+        total = sums[end] - sums[start]
+        apart = count * (count * count - 1) / 12
+        slope = (products[end] - products[start] - centre * total) / apart if apart else 0.0
+        found.append(total / count + slope * (i - centre))
     return found
