@@ -234,12 +234,14 @@ def memory(run: RunFolder) -> list[Block]:
     noted = run.manifest.get("memory")
     found: dict[str, Any] = dict(noted) if isinstance(noted, Mapping) else {}
     peaks = run.ended.get("peak_memory")
-    for place, size in peaks.items() if isinstance(peaks, Mapping) else ():
-        found[f"measured: peak of the {place}"] = {"measured": size}
+    if isinstance(peaks, Mapping) and "measured" not in found:
+        found |= {f"measured: peak of the {place}": {"total": size} for place, size in peaks.items()}
     bars: dict[str, Mapping[str, float]] = {}
     for name, value in found.items():
         parts = value if isinstance(value, Mapping) else {str(name): value}
         sizes = {str(part): float(size) / 2**20 for part, size in parts.items() if _is_size(size)}
+        if len(sizes) > 1:
+            sizes.pop("total", None)  # the bar of its parts is as long
         if sizes:
             bars[str(name)] = sizes
     rest = [(name, value) for name, value in found.items() if str(name) not in bars]

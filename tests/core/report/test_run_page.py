@@ -183,10 +183,18 @@ def test_what_was_asked_for_stands_beside_what_came_of_it(folder, sampled):
 
 
 def test_planned_memory_stands_beside_the_measured(folder):
-    memory = {"planned": {"weights": 4 * 2**20, "states": 8 * 2**20}, "measured": {"peak": 14 * 2**20}}
-    page = page_of(folder(manifest={"memory": memory}))
-    assert "planned, states: 8 MiB" in page
-    assert "measured, peak: 14 MiB" in page
+    memory = {
+        "predicted": {"total": 12 * 2**20, "weights": 4 * 2**20, "states": 8 * 2**20},
+        "measured": {"total": 14 * 2**20},
+        "peak_phase": "update",
+    }
+    ended = {"outcome": "finished", "peak_memory": {"process": 14 * 2**20}}
+    text = text_of(page_of(folder(manifest={"memory": memory, "ended": ended})))
+    assert "predicted, states: 8 MiB" in text
+    assert "predicted, total" not in text  # it would count every part twice
+    assert "measured, total: 14 MiB" in text
+    assert "peak of the process" not in text
+    assert "update" in text
 
 
 def test_the_peak_of_the_process_is_measured(train, chats):
