@@ -112,7 +112,7 @@ def _volumes(case: Case, advice: Advice, methods: Methods) -> list[str]:
                 continue
             filled = 0 if amount is None else min(BAR, round(BAR * amount / volume.low))
             have = "-" if amount is None else f"{count(amount)}"
-            rows.append((option.name, volume.use_case, str(volume), have, "#" * filled + "." * (BAR - filled)))
+            rows.append((option.name, volume.use_case, str(volume), have, "#" * filled + "-" * (BAR - filled)))
     if not rows:
         return []
     header = ("method", "use", "usual", "you have", "of the least")
