@@ -110,7 +110,7 @@ def messages(run: RunFolder) -> list[Block]:
     if run.log:
         said = [line.said for line in run.log]
         shown = said if len(said) <= 300 else [*said[:150], f"... {len(said) - 300:,} lines ...", *said[-150:]]
-        blocks.append(details(f"all {len(said):,} messages of log.txt", verbatim("\n".join(shown), 60_000)))
+        blocks.append(details(f"log.txt: {several(len(said), 'message')}", verbatim("\n".join(shown), 60_000)))
     return blocks
 
 

@@ -154,7 +154,7 @@ def test_messages_warn_and_all_of_them_can_be_read(folder):
     page = page_of(folder(log=LOG))
     assert '<p class="notice warning">50% of the answers are cut off\n  and a second line</p>' in page
     assert '<p class="notice error">&lt;b&gt;worse&lt;/b&gt;</p>' in page
-    assert "all 3 messages of log.txt" in page
+    assert "log.txt: 3 messages" in page
 
 
 def test_gaps_and_places_where_a_run_went_on_are_marked(folder):

@@ -92,7 +92,7 @@ def test_commands_that_may_run_programs_have_the_flag(command, capsys):
 
 
 def test_the_manifest_tells(tmp_path):
-    registry = SimpleNamespace(plugins=[])
+    registry = SimpleNamespace(plugins=[], notes=[])
     for given in (False, True):
         if given:
             unsandboxed.allow()
