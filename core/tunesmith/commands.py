@@ -59,7 +59,7 @@ def encoder(model: str, tokenizer: str | None = None, chat_template: str | None 
     from tunesmith.data.encoding import Encoder, load_tokenizer
     from tunesmith.settings import RunSettings
 
-    said = RunSettings.model_construct(model=model, tokenizer=tokenizer, chat_template=chat_template)
+    said = RunSettings.model_construct(model=model, data=(), tokenizer=tokenizer, chat_template=chat_template)
     return Encoder(load_tokenizer(said))
 
 

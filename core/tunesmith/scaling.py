@@ -39,7 +39,7 @@ class Law:
 
     def loss(self, parameters: float, tokens: float) -> float:
         """Nats per token after training ``parameters`` on ``tokens`` different tokens."""
-        return self.E + self.A / parameters**self.a + self.B / tokens**self.b
+        return float(self.E + self.A / parameters**self.a + self.B / tokens**self.b)
 
     def tokens_for(self, parameters: float, loss: float) -> float:
         """Tokens after which the loss is reached; infinity where the model is too small for it."""
