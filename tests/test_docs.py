@@ -27,22 +27,25 @@ from tunesmith.testing import check_reward
 
 ROOT = Path(__file__).parents[1]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGES = ROOT / "docs" / "plugins"
+WRITING = (PAGES / "index.md").read_text(encoding="utf-8")
+HOOK_PAGE = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HOOKS = {name: value for name, value in vars(hookspecs).items() if name.startswith("tunesmith_")}
 
 
-def code(heading: str) -> str:
-    """The Python block below a heading of CONTRIBUTING.md."""
-    section = CONTRIBUTING.partition(f"\n### {heading}\n")[2].partition("\n### ")[0]
-    (block,) = re.findall(r"^```python\n(.*?)^```$", section, flags=re.DOTALL | re.MULTILINE)
+def code(page: str) -> str:
+    """The Python block of a page about one kind of plugin."""
+    text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     return str(block)
 
 
-def load(heading: str, folder: Path) -> tuple[Registry, Plugin]:
-    """The example below a heading, as a local plugin beside all installed ones."""
+def load(page: str, folder: Path) -> tuple[Registry, Plugin]:
+    """The example of a page, as a local plugin beside all installed ones."""
     path = folder / "my_plugin.py"
-    path.write_text(code(heading), encoding="utf-8")
+    path.write_text(code(page), encoding="utf-8")
     registry = plugins.load(files=[path])
     plugin = registry.plugins[-1]
     assert (plugin.name, plugin.status, plugin.cause) == ("my_plugin", "ok", "")
@@ -53,7 +56,7 @@ def load(heading: str, folder: Path) -> tuple[Registry, Plugin]:
 def test_a_method(tmp_path: Path) -> None:
     from torch import nn
 
-    registry, _ = load("A method", tmp_path)
+    registry, _ = load("method", tmp_path)
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "a", "completion": "b"}\n', encoding="utf-8")
     flags = {"model": "m", "data": str(rows), "freeze_head": True}
@@ -84,7 +87,7 @@ def test_a_method_that_samples(tmp_path: Path, tiny_model: Path) -> None:
     from tunesmith.numerics import grouped
     from tunesmith.runner.launch import start
 
-    registry, _ = load("A method that samples", tmp_path)
+    registry, _ = load("online-method", tmp_path)
     (tmp_path / "rewards.py").write_text("def long(completion):\n    return float(len(completion))\n", encoding="utf-8")
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "Say a number"}\n' * 2, encoding="utf-8")
     flags = {"model": str(tiny_model), "data": str(tmp_path / "prompts.jsonl"), "output": str(tmp_path / "run")}
@@ -102,7 +105,7 @@ def test_a_method_that_samples(tmp_path: Path, tiny_model: Path) -> None:
 def test_a_loss(tmp_path: Path) -> None:
     import torch
 
-    registry, _ = load("A loss", tmp_path)
+    registry, _ = load("objective", tmp_path)
     focal = build(registry, "objective", {"name": "focal", "gamma": 2})
     logps = torch.tensor([0.5, 0.25], dtype=torch.float64).log().requires_grad_()
     loss = focal(TokenLogps(logps, torch.tensor([0, 0]), 1))
@@ -117,7 +120,7 @@ def test_a_loss(tmp_path: Path) -> None:
 
 
 def test_a_reward_from_a_function(tmp_path: Path) -> None:
-    registry, plugin = load("A reward from a function", tmp_path)
+    registry, plugin = load("reward-function", tmp_path)
     rollouts = [
         Rollout("2+2?", "two and two\nis\n4 ", {"answer": 4}),
         Rollout("2+2?", "4, no\n5", {"answer": 4}),
@@ -134,7 +137,7 @@ def test_a_reward_from_a_function(tmp_path: Path) -> None:
 
 
 def test_a_reward(tmp_path: Path) -> None:
-    registry, _ = load("A reward", tmp_path)
+    registry, _ = load("reward", tmp_path)
     reward = build(registry, "reward", {"name": "last-number", "tolerance": 0.01, "on_error": "mask"})
     rollouts = [
         Rollout("2+2?", "It is 5, no, 4.", {"answer": 4}),
@@ -156,7 +159,7 @@ def test_a_reward(tmp_path: Path) -> None:
 
 
 def test_a_format(tmp_path: Path) -> None:
-    registry, _ = load("A format", tmp_path)
+    registry, _ = load("format", tmp_path)
     quiz = build(registry, "format", "quiz")
     row = {"question": "2+2?", "choices": ["3", "4"], "right": 1}
     assert quiz.matches(row)
@@ -168,13 +171,13 @@ def test_a_format(tmp_path: Path) -> None:
 
 
 def test_a_schedule(tmp_path: Path) -> None:
-    registry, _ = load("A schedule", tmp_path)
+    registry, _ = load("scheduler", tmp_path)
     halving = build(registry, "scheduler", {"name": "halving", "times": 2, "warmup": 2})
     assert [halving(step, 8) for step in range(8)] == [1 / 3, 2 / 3, 1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
 def test_a_source(tmp_path: Path) -> None:
-    registry, _ = load("A source", tmp_path)
+    registry, _ = load("source", tmp_path)
     path = tmp_path / "quiz.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE rows (text)")
@@ -190,7 +193,7 @@ def test_a_source(tmp_path: Path) -> None:
 
 
 def test_a_tracker(tmp_path: Path) -> None:
-    registry, _ = load("A tracker", tmp_path)
+    registry, _ = load("tracker", tmp_path)
     for first in (0, 1):  # a resumed run goes on in the same file
         session = build(registry, "tracker", "csv").open(RunInfo(tmp_path, "sft", {}, 2, first))
         session.log(first + 1, {"loss": 2.5, "epoch": 0.5})
@@ -200,7 +203,7 @@ def test_a_tracker(tmp_path: Path) -> None:
 
 
 def test_a_listener_and_a_command(tmp_path: Path) -> None:
-    registry, plugin = load("A listener and a command", tmp_path)
+    registry, plugin = load("listener", tmp_path)
     run = RunInfo(tmp_path, "sft", {}, 2)
     registry.notify("tunesmith_run_started", run=run)
     for step in (1, 2):
@@ -212,8 +215,13 @@ def test_a_listener_and_a_command(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- what is said about them
+def examples() -> list[str]:
+    """The pages with an example."""
+    return sorted(path.stem for path in PAGES.glob("*.md") if path.stem != "index")
+
+
 def blocks() -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", CONTRIBUTING, flags=re.DOTALL | re.MULTILINE)
+    return [code(page) for page in examples()]
 
 
 def test_every_kind_of_component_that_can_be_used_has_an_example() -> None:
@@ -223,10 +231,8 @@ def test_every_kind_of_component_that_can_be_used_has_an_example() -> None:
 
 
 def test_every_example_is_tested_here() -> None:
-    headings = re.findall(r"^### (.*)\n(?:(?!^###).*\n)*?```python$", CONTRIBUTING, flags=re.MULTILINE)
     tested = re.findall(r'load\("(.*?)", tmp_path\)', Path(__file__).read_text(encoding="utf-8"))
-    assert len(headings) == len(blocks())
-    assert sorted(headings) == sorted(tested)
+    assert examples() == sorted(tested)
 
 
 def test_examples_use_the_public_names_only_and_import_no_torch_at_the_top() -> None:
@@ -241,13 +247,13 @@ def test_examples_use_the_public_names_only_and_import_no_torch_at_the_top() -> 
 
 def test_every_hook_is_documented_with_its_arguments_and_none_is_invented() -> None:
     for name, spec in HOOKS.items():
-        assert f"`{name}({', '.join(inspect.signature(spec).parameters)})`" in CONTRIBUTING
-    mentioned = set(re.findall(r"\btunesmith_(?:register|run|step|checkpoint|report)_\w+", CONTRIBUTING))
+        assert f"`{name}({', '.join(inspect.signature(spec).parameters)})`" in HOOK_PAGE
+    mentioned = set(re.findall(r"\btunesmith_(?:register|run|step|checkpoint|report)_\w+", HOOK_PAGE))
     assert mentioned == set(HOOKS)
 
 
 def test_the_package_of_a_plugin_uses_our_entry_points() -> None:
-    (text,) = re.findall(r"^```toml\n(.*?)^```$", CONTRIBUTING, flags=re.DOTALL | re.MULTILINE)
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", WRITING, flags=re.DOTALL | re.MULTILINE)
     project = tomllib.loads(text)["project"]
     assert list(project["entry-points"]) == [plugins.GROUP]
     (requirement,) = map(Requirement, project["dependencies"])
