@@ -197,3 +197,16 @@ def test_advice_copes_with_any_built_in_being_absent(methods, scenario):
         assert advice.option(name) is None
         was = whole.option(name)
         assert (name in advice.missing) == (was is not None and was.verdict >= Verdict.POSSIBLE)
+
+
+def test_the_page_tells_the_cases_as_they_are():
+    page = (Path(__file__).parents[2] / "docs" / "advice.md").read_text(encoding="utf-8")
+    table = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")][2:]
+    told = {cells[0]: cells[1:4] for cells in table}
+    for scenario in SCENARIOS:
+        first = scenario["first"] + (f", then {scenario['then']}" if "then" in scenario else "")
+        refused = ", ".join(scenario.get("refused", ())) or "-"
+        assert told.pop(scenario["name"]) == [scenario["given"]["goal"], first, refused]
+    assert told == {}
+    traps = sum("trap" in scenario for scenario in SCENARIOS)
+    assert f"{len(SCENARIOS)} cases were written down" in page and f"; {traps} are traps" in page

@@ -133,6 +133,16 @@ def test_a_tokenizer_counts_and_a_config_has_parameters(advise, data, tiny_model
     assert counted["data"][0]["fertility"] > 0
 
 
+def test_room_is_made_for_rows_that_are_longer_than_usual(advise, tiny_model, tmp_path):
+    rows = [{"prompt": "Say it. ", "completion": "on and on " * size} for size in (10, 20, 1500)]
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 200))
+    said = advise("--goal", "task", "--data", tmp_path / "long.jsonl", "--model", tiny_model)
+    assert said["advice"][0]["case"]["overlong"] == pytest.approx(1 / 3)
+    assert "D2" in said["rules"]
+    longest = said["data"][0]["lengths"]["max"]
+    assert longest > 2048 and 0 <= said["run_file"]["max_length"] - longest < 64
+
+
 def test_chosen_answers_that_are_longer_are_warned_of(advise, data):
     said = advise("--goal", "style", "--data", data / "more.jsonl")
     assert said["advice"][0]["case"]["longer"] > 0.9

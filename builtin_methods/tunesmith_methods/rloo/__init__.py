@@ -36,7 +36,7 @@ class RLOO(OnlineMethod):
                 note="prompts alone: the answers are sampled",
             ),
         ),
-        goals=("reasoning", "tool-use", "task", "format"),
+        goals=("reasoning", "tool-use", "task", "format", "style", "safety"),
     )
     defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-6, "batch_size": 32, "betas": (0.9, 0.99)}
     adapter_defaults: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-5}

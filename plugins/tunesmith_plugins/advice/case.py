@@ -9,6 +9,8 @@ ONLINE = ("grpo", "rloo", "ppo", "iterative-dpo", "iterative-kto")
 """Methods that sample their answers from prompts."""
 PAIRED = ("dpo", "orpo", "simpo")
 """Methods that learn from pairs at hand."""
+LONGEST = 2048
+"""``max_length`` of a run by default."""
 ASSETS = {
     "rm": "a reward model",
     "own-pairs": "pairs sampled from the model itself",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunesmith import ConfigError
+from tunesmith_plugins.advice.case import LONGEST
 from tunesmith_plugins.advice.engine import STEPS, Advice, Facts, Methods, Option, Verdict
 from tunesmith_plugins.advice.memory import forms, needed
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 MODEL, TEXT = "MODEL", "GENERAL_TEXT"
 """What stands in a command for what was not named."""
-LONGEST = 2048
-"""``max_length`` of a run by default."""
 
 
 @dataclass(frozen=True, slots=True)

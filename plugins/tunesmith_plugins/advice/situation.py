@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith import ConfigError
 from tunesmith_plugins.advice import reading
-from tunesmith_plugins.advice.case import Case, Machine, count
+from tunesmith_plugins.advice.case import LONGEST, Case, Machine, count
 
 if TYPE_CHECKING:
     from tunesmith import DataSpec
@@ -184,6 +184,13 @@ def _amounts(seen: Sequence[Seen]) -> dict[str, Any]:
         "others": {shape: _rows(some) or 0 for shape, some in by.items() if shape not in reading.SHAPES},
         "duplicates": sum(audit.duplicates for audit in audits) / rows,
         "empty": sum(audit.empty for audit in audits) / rows,
+        "overlong": sum(
+            one.audit.unit == "tokens" and size > LONGEST
+            for one in seen
+            if one.shape != "text"
+            for size in one.audit.lengths
+        )
+        / rows,
         "identical": same / max(1, compared + same),
         "refused": sum(audit.problems.count for audit in audits),
         "conflicts": sum(audit.balance.conflicts for audit in audits),

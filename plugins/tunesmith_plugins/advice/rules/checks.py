@@ -25,16 +25,16 @@ def copies(case: Case, _: Methods) -> Iterator[Finding]:
 
 @rule(
     "D2",
-    when="more than 2% of the rows are longer than the limit",
-    then="Raise the limit or drop them knowingly: an answer that is cut teaches not to end.",
+    when="more than 2% of the rows are longer than a run takes by default",
+    then="Make room for them (max_length), which takes memory, or drop them knowingly: an answer that is cut teaches "
+    "not to end.",
     source="ours: what a run refuses without --overlong",
 )
 def cut(case: Case, _: Methods) -> Iterator[Finding]:
     """Truncation."""
     if case.overlong > CUT:
-        yield Finding(
-            "", f"{case.overlong:.0%} of the rows are longer than max_length: raise it, or drop them", stop=True
-        )
+        text = f"{case.overlong:.0%} of the rows are longer than the usual 2,048 tokens: make room, or drop them"
+        yield Finding("", text)
 
 
 @rule(

@@ -115,4 +115,7 @@ def others(case: Case, methods: Methods) -> Iterator[Finding]:
 )
 def baseline(case: Case, _: Methods) -> Iterator[Finding]:
     """A number to beat."""
-    yield Finding("", "before training, record what a good prompt with a few examples reaches")
+    if case.goal == "pretrain":
+        yield Finding("", "before training a new model, record what one that is there reaches")
+    else:
+        yield Finding("", "before training, record what a good prompt with a few examples reaches")
