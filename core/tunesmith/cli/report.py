@@ -14,6 +14,7 @@ from tunesmith.cli.common import load_registry, plugin_options
 from tunesmith.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tunesmith.plugins import Registry
     from tunesmith.report.compare import Comparison
 
 
@@ -28,8 +29,9 @@ def report(run: str, output: str | None) -> None:
     """
     from tunesmith.report.run import write_report
 
+    folder = _folder(run)
     with _writable(output or run):
-        path = write_report(_folder(run), load_registry(), None if output is None else Path(os.path.expanduser(output)))
+        path = write_report(folder, _registry_of(folder), None if output is None else _folder(output))
     click.echo(path)
 
 
@@ -61,6 +63,20 @@ def compare(runs: tuple[str, ...], metrics: tuple[str, ...], output: str | None,
         with _writable(output):
             path = page(comparison).write(Path(os.path.expanduser(output)))
         click.echo(f"\n{path} is written", err=as_json)
+
+
+def _registry_of(folder: Path) -> Registry:
+    """The plugins that the run was made with, which may add sections; those that are installed where one is gone."""
+    from tunesmith.cli.run import Target, load_plugins
+    from tunesmith.report.folder import RUN_FILE
+    from tunesmith.runfile import read_run_file
+
+    try:
+        content = read_run_file(folder / RUN_FILE) if (folder / RUN_FILE).is_file() else {}
+        return load_plugins(Target("", folder / RUN_FILE, content))
+    except ConfigError as error:
+        click.echo(f"without the plugins of the run: {error.what}", err=True)
+        return load_registry()
 
 
 def _folder(word: str) -> Path:

@@ -358,3 +358,18 @@ def test_the_command_writes_it_anew(cli, folder, sampled, tmp_path):
     assert cli("report", tmp_path / "nothing").code == 2
     refused = cli("report", run, "--output", tmp_path / "no" / "x.html")
     assert (refused.code, "cannot write to" in refused.err) == (2, True)
+
+
+def test_the_command_asks_the_plugins_of_the_run(cli, folder, tmp_path):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "import tunesmith\n\n\n@tunesmith.hookimpl\ndef tunesmith_report_sections(folder):\n"
+        "    return [('From my file', [str(folder.name)])]\n"
+    )
+    run = folder(settings={"plugins": {"files": [str(plugin)]}})
+    assert cli("report", run).code == 0
+    assert "<h2>From my file</h2><p>run</p>" in (run / "report.html").read_text()
+    plugin.unlink()
+    said = cli("report", run)
+    assert (said.code, "without the plugins of the run: " in said.err) == (0, True)
+    assert "From my file" not in (run / "report.html").read_text()
