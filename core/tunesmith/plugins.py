@@ -264,16 +264,16 @@ def _installed() -> list[tuple[Plugin, Callable[[], Any]]]:
     for point in entry_points(group=GROUP):
         if id(point.dist) not in origins:
             origins[id(point.dist)] = (point.dist.name, point.dist.version) if point.dist else ("?", "")
-        found.append((Plugin(point.name, *origins[id(point.dist)], point.module), partial(_load_point, point)))
+        plugin = Plugin(point.name, *origins[id(point.dist)], point.module)
+        found.append((plugin, point.load if plugin.distribution == GROUP else partial(_load_stranger, point)))
     return sorted(found, key=lambda item: (item[0].distribution != GROUP, item[0].distribution, item[0].name))
 
 
-def _load_point(point: EntryPoint) -> Any:
+def _load_stranger(point: EntryPoint) -> Any:
     """Import the module of an entry point. Raises `PluginFault` where its package is made for another tunesmith."""
-    if point.dist is not None and point.dist.name != GROUP:
-        refused = made_for_another(point.dist)
-        if refused:
-            raise PluginFault(refused)
+    refused = made_for_another(point.dist) if point.dist is not None else None
+    if refused:
+        raise PluginFault(refused)
     return point.load()
 
 
