@@ -20,7 +20,7 @@ MARGIN = 1.1
 """So much more than was computed has to fit. Ours; `tunesmith plan` says what was checked."""
 CHANGES: tuple[dict[str, Any], ...] = ({}, {"activation_checkpointing": True}, {"micro_tokens": 1024})
 """Settings that save memory and change no result, one added to the other."""
-CALLED = {"none": "all weights", "lora": "lora", "4bit": "lora, 4 bits"}
+CALLED = {"none": "all weights", "lora": "lora", "4bit": "lora on 4 bits"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +87,6 @@ def lines(case: Case, advice: Advice, methods: Methods) -> list[str]:
             size = needed(case, methods, option.name, form)
             if size is not None:
                 bar = "#" * min(BAR, round(BAR * size / total)) + ("  too much" if size > total else "")
-                rows.append((option.name, CALLED[form], f"{size:.3g} GB", bar))
+                trained = CALLED[form] if methods[option.name].adaptable else "its own part"
+                rows.append((option.name, trained, f"{size:.3g} GB", bar))
     return table(rows, header=("method", "trained", "model states", f"of {total:g} GB"), wrap=3, indent=2)

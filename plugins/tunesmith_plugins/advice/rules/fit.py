@@ -42,7 +42,8 @@ def memory(case: Case, methods: Methods) -> Iterator[Finding]:
         sizes = {form: size for form in FORMS if (size := needed(case, methods, facts.name, form)) is not None}
         if not sizes or sizes.get("none", max(sizes.values())) <= total:
             continue
-        told = ", ".join(f"{CALLED[form]} {size:.3g} GB" for form, size in sizes.items())
+        called = CALLED if facts.adaptable else {"none": "what it trains, and the rest"}
+        told = ", ".join(f"{called[form]} {size:.3g} GB" for form, size in sizes.items())
         open_forms = [form for form in forms(case, methods, facts.name) if form in sizes]
         fitting = next((form for form in open_forms if sizes[form] <= total), None)
         if fitting:
