@@ -111,7 +111,7 @@ def table(run: RunFolder) -> list[Markup]:
     if not chosen:
         return []
     names = labels(chosen)
-    head = ["#", "reward", *(names if len(names) > 1 else ()), "advantage", "tokens", "stop", "answer"]
+    head = head_of(names)
     rows, before = [], None
     for sample in chosen:
         group = (sample["step"], sample.get("source"), sample.get("row"))
@@ -126,6 +126,11 @@ def table(run: RunFolder) -> list[Markup]:
     if len(chosen) < len(run.samples) or run.sampled_steps < run.all_sampled_steps:
         said += f"; samples.jsonl holds those of all {run.all_sampled_steps:,} steps that sampled"
     return [tag("p", said, class_="dim"), _filter(chosen), tag("div", body, class_="wide tall")]
+
+
+def head_of(names: Sequence[str]) -> list[str]:
+    """The columns of the table; a single reward is the whole reward."""
+    return ["#", "reward", *(names if len(names) > 1 else ()), "advantage", "tokens", "stop", "answer"]
 
 
 def _chosen(samples: Sequence[Sample]) -> list[Sample]:
@@ -166,8 +171,8 @@ def _row(sample: Sample, names: Sequence[str]) -> Markup:
         sample.get("length", "?"),
     ]
     stop = str(sample.get("stop", "?"))
-    cells = [tag("td", number, class_="n") for number in numbers]
-    cells += [tag("td", stop), tag("td", verbatim(_passage(sample.get("completion")), ANSWER))]
+    cells = [tag("td", value, class_="n", data_name=name) for name, value in zip(head_of(names), numbers, strict=False)]
+    cells += [tag("td", stop, data_name="stop"), tag("td", verbatim(_passage(sample.get("completion")), ANSWER))]
     return tag("tr", *cells, data_stop=stop, data_step=sample["step"])
 
 
