@@ -71,6 +71,7 @@ def test_the_table_has_every_stage_with_the_numbers_of_the_result(demo: Demo) ->
         assert (stage["forgetting"] is None) == (stage["method"] == "pt")
         if stage["forgetting"]:
             assert f"{stage['forgetting']['value']:+.3f}" in row
+    assert demo.out.count("sampled answers to each of") == 1
     assert "too short to say anything" in " ".join(demo.out.split())
 
 

@@ -96,15 +96,15 @@ def show(found: Mapping[str, Any], output: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    drawn = Table(
-        title=title(found), title_justify="left", title_style="", header_style="dim", box=None, pad_edge=False
-    )
+    drawn = Table(header_style="dim", box=None, pad_edge=False)
     for heading in HEAD:
         drawn.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for row in table(found):
         drawn.add_row(*row)
     console = Console(width=WIDTH, highlight=False)
-    console.print(f"{title(found)}\n", markup=False)
+    for line in title(found).splitlines():
+        console.print(textwrap.fill(line, WIDTH), markup=False)
+    console.print()
     console.print(drawn)
     for paragraph in (*reading(found), limits(found)):
         console.print(f"\n{textwrap.fill(paragraph, WIDTH, break_on_hyphens=False)}", markup=False)
