@@ -111,16 +111,17 @@ def _plan(ctx: click.Context, target: Target, registry: Registry, params: Mappin
     method = cast(type[Method], registry.get("method", target.method))
     layers = _layers(target, translate(given_aliases(params), given(ctx), method).flags, params)
     device = hardware.find(params["gpu"]) if params["gpu"] else hardware.here()
-    run, notes = resolved(registry, target.method, layers)
-    estimate = Estimate(device, params["gpus"], params["prompt_tokens"], params["judge"])
-    if params["judge"]:
-        notes = []
+    run, notes = resolved(registry, target.method, layers, params["judge"])
+    others = [word.strip() for word in (params["against"] or "").split(",") if word.strip()]
+    for name in others:
+        registry.get("method", name)
+    estimate = Estimate(device, params["gpus"], params["prompt_tokens"])
     memory = estimate.of(run)
     memory.notes[:0] = notes
     facts = _facts(run, memory, estimate, params)
-    facts["against"] = _against(registry, layers, estimate, params["against"])
+    facts["against"] = _against(registry, layers, estimate, others, params["judge"])
     if params["trace"]:
-        whole = Estimate(device, params["gpus"], params["prompt_tokens"], params["judge"], whole=True)
+        whole = Estimate(device, params["gpus"], params["prompt_tokens"], whole=True)
         facts["traced"] = whole.of(run).total
     if params["measure"]:
         facts["measured"] = _measured(registry, target, layers)
@@ -191,7 +192,9 @@ def _assumptions(run: Run, memory: Memory, estimate: Estimate) -> list[str]:
     return notes
 
 
-def _against(registry: Registry, layers: Layers, estimate: Estimate, names: str | None) -> list[dict[str, Any]]:
+def _against(
+    registry: Registry, layers: Layers, estimate: Estimate, names: Sequence[str], judge: str | None
+) -> list[dict[str, Any]]:
     """The same run with other methods."""
     from tunesmith.plan import page
     from tunesmith.plan.assumed import resolved
@@ -199,11 +202,11 @@ def _against(registry: Registry, layers: Layers, estimate: Estimate, names: str 
     from tunesmith.settings import RunSettings
 
     rows = []
-    for name in [word.strip() for word in (names or "").split(",") if word.strip()]:
+    for name in names:
         cls = cast(type[Method], registry.get("method", name))
         known = {*RunSettings.model_fields, *cls.model_fields}
         kept = {key: value for key, value in {**layers.file, **layers.flags}.items() if key in known}
-        other, _ = resolved(registry, name, type(layers)(flags=kept))
+        other, _ = resolved(registry, name, type(layers)(flags=kept), judge)
         memory = estimate.of(other)
         step = step_time(memory, other, estimate.device, estimate.devices)
         states = sum(h.states.weights + h.states.gradients + h.states.optimizer for h in memory.held)

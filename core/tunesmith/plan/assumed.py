@@ -24,18 +24,26 @@ class NoRows(Source):
         return iter(())
 
 
-class NoModel(Reward):
-    """A reward that holds no model."""
+class RewardToCome(Reward):
+    """A reward that is not chosen yet."""
 
     name: ClassVar[str] = "reward-to-come"
+    holds: str | None = None
+    """A model that it keeps in memory."""
+
+    def models(self) -> tuple[str, ...]:
+        """The one, if any."""
+        return () if self.holds is None else (self.holds,)
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
         """None of them."""
         return [None for _ in rollouts]
 
 
-def resolved(registry: Registry, method: str, layers: Layers) -> tuple[Run, list[str]]:
+def resolved(registry: Registry, method: str, layers: Layers, reward_model: str | None = None) -> tuple[Run, list[str]]:
     """The settings of a run to plan, and what was assumed because it was not said.
+
+    ``reward_model``: what rewards that are not said hold in memory; ``same``: a model like the policy.
 
     Raises:
         ConfigError: as for a run, but for rows and rewards that are missing.
@@ -45,13 +53,17 @@ def resolved(registry: Registry, method: str, layers: Layers) -> tuple[Run, list
     flags, notes = dict(layers.flags), []
     if "data" not in said:
         flags["data"] = (DataSpec(source=NoRows()),)
-    if "rewards" in cls.model_fields and cls.model_fields["rewards"].is_required() and "rewards" not in said:
-        flags["rewards"] = (NoModel(),)
-        notes.append("rewards hold no model on the device (a reward model: --reward-model 7B, or same)")
     if "model" not in said:
+        raise ConfigError("a plan needs a model", fix="--model FOLDER, config.json, or only its size: --model 7B")
+    if reward_model is not None and "rewards" in said:
         raise ConfigError(
-            "a plan needs a model", fix="--model FOLDER, --model config.json, or only its size: --model 7B"
+            "--reward-model stands in for rewards that are not named, and rewards are", fix="leave one out"
         )
+    if "rewards" in cls.model_fields and cls.model_fields["rewards"].is_required() and "rewards" not in said:
+        like = layers.flags.get("model", layers.file.get("model")) if reward_model == "same" else reward_model
+        flags["rewards"] = (RewardToCome(holds=like),)
+        if reward_model is None:
+            notes.append("rewards hold no model on the device (a reward model: --reward-model 7B, or same)")
     try:
         return resolve(registry, method, replace(layers, flags=flags)), notes
     except ConfigError:

@@ -103,13 +103,13 @@ class Estimate:
     Attributes:
         device: what it runs on.
         devices: how many of them, each with a copy of everything.
+        prompt: tokens of a prompt at most, where that is known; else 0.
         whole: run all layers on fake tensors instead of going on from two depths.
     """
 
     device: Device
     devices: int = 1
     prompt: int = 0
-    reward: str | None = None
     whole: bool = False
     _blueprints: dict[str, Blueprint] = field(default_factory=dict)
     _states: dict[tuple[Any, ...], States] = field(default_factory=dict)
@@ -148,7 +148,7 @@ class Estimate:
                 found.append(self._hold("reference", name, Setup(dtype, trained=False), run))
         if "value" in active:
             found.append(self._critic(run, policy))
-        for name in self._judges(run):
+        for name in _judges(run):
             found.append(self._judge(name, policy, run))
         return found
 
@@ -160,11 +160,6 @@ class Estimate:
         name = getattr(run.method, "critic_model", None) or run.settings.model
         own = replace(policy, adapter=False, quantize="none", score=True, new_layers=0, trained_layers=None)
         return self._hold("value", name, own, run)
-
-    def _judges(self, run: Run) -> Iterable[str]:
-        if self.reward is not None:
-            return [run.settings.model if self.reward == "same" else self.reward]
-        return [name for reward in getattr(run.method, "rewards", ()) for name in reward.models()]
 
     def _judge(self, name: str, policy: Setup, run: Run) -> Held:
         """A reward model: an adapter on the policy's base where it is one, else a model with its own precision."""
@@ -311,6 +306,11 @@ class Estimate:
                 if kept and one.name != "load":
                     key = ("loss head", model.role)
                     one.parts[key] = one.parts.get(key, 0.0) + max(kept)
+
+
+def _judges(run: Run) -> Iterable[str]:
+    """Models that rewards hold."""
+    return [name for reward in getattr(run.method, "rewards", ()) for name in reward.models()]
 
 
 def _always(held: Iterable[Held]) -> dict[tuple[str, str], float]:

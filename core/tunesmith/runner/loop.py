@@ -117,6 +117,7 @@ class Trainer:
         self.pending: Batch | None = None
         self.update, self.done = 0, Updates()
         self.last_save = time.monotonic()
+        self.begun = time.time()
         self.last_eval = -1
         self.sinks = Sinks()
         self.samples = records.SamplesFile(output / records.SAMPLES)

@@ -102,9 +102,11 @@ def write_manifest(
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
-def note_end(folder: Path, end: Mapping[str, Any]) -> None:
-    """Add to the manifest how the last start of the run ended."""
+def note_end(folder: Path, end: Mapping[str, Any], memory: Mapping[str, Any] | None = None) -> None:
+    """Add to the manifest how the last start of the run ended, and its predicted and measured memory."""
     manifest = _manifest(folder)
+    if memory is not None:
+        manifest["memory"] = dict(memory)
     if manifest.get("starts"):
         manifest["starts"][-1]["ended"] = end
     aside = folder / f".writing-{MANIFEST}"

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -95,14 +95,33 @@ def _peak_memory(trainer: Trainer) -> dict[str, int]:
     return found
 
 
+def _memory(trainer: Trainer, end: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What was predicted of this process's memory, beside what it took; see `tunesmith.runner.predicted`."""
+    from tunesmith.runner.predicted import beside
+
+    peaks, cuda = end["peak_memory"], trainer.processes.device.type == "cuda"
+    seconds = end["time"] - trainer.begun
+    measured = peaks["device" if cuda else "process"]
+    return beside(trainer.run, cuda=cuda, processes=trainer.processes.count, seconds=seconds, measured=measured)
+
+
 def _write_down(trainer: Trainer, error: BaseException | None) -> None:
-    """Note the end of the run, and write report.html. A fault in that is a warning: the run itself is what counts."""
+    """Note the end of the run and its memory, and write report.html. A fault is a warning: the run is what counts."""
     from tunesmith.report.run import write_report
 
+    end = _ended(trainer, error)
+    with _harmless("the end of the run could not be noted"):
+        records.note_end(trainer.output, end)
+    with _harmless("the memory of the run could not be noted"):
+        if (memory := _memory(trainer, end)) is not None:
+            records.note_end(trainer.output, end, memory)
+    with _harmless("the report could not be written"):
+        log.info("report   %s", write_report(trainer.output, trainer.registry))
+
+
+@contextlib.contextmanager
+def _harmless(what: str) -> Iterator[None]:
     try:
-        records.note_end(trainer.output, _ended(trainer, error))
-        path = write_report(trainer.output, trainer.registry)
-    except Exception as fault:  # like a listener, a report must not end a run nor hide why it failed
-        log.warning("the report could not be written: %s: %s", type(fault).__name__, fault)
-    else:
-        log.info("report   %s", path)
+        yield
+    except Exception as fault:  # like a listener, a record must not end a run nor hide why it failed
+        log.warning("%s: %s: %s", what, type(fault).__name__, fault)
