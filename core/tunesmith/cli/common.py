@@ -22,6 +22,7 @@ COMMANDS = {
     "data": ("tunesmith.cli.data:data", "Look at data: which rows are wrong, which tokens are trained."),
     "score": ("tunesmith.cli.score:score", "Judge completions with rewards, without training."),
     "eval": ("tunesmith.cli.evaluate:evaluate", "How often models are right on the same prompts."),
+    "chat": ("tunesmith.cli.chat:chat", "Talk to a model, or to two side by side: before and after."),
     "report": ("tunesmith.cli.report:report", "Write the page of a run: curves, samples, settings."),
     "compare": ("tunesmith.cli.report:compare", "Hold runs against each other, with spread over seeds."),
     "vocab": ("tunesmith.cli.vocab:vocab", "Look at a tokenizer on your text; expand a vocabulary."),
