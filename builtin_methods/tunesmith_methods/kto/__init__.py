@@ -74,9 +74,13 @@ class KTO(ReferencedMethod):
             log.warning("all labels are %s: the model learns nothing of the other kind", "good" if up else "bad")
         if conflicts:
             log.warning("%d answers have both labels, which cancel out; see `tunesmith data check`", conflicts)
-        weights = class_weights(up, down, self.desirable_weight, self.undesirable_weight)
+        weights = self.label_weights(up, down)
         ctx.state["class_weights"] = list(weights)
         log.info("labels   %s good, %s bad; class weights %.3g and %.3g", f"{up:,}", f"{down:,}", *weights)
+
+    def label_weights(self, good: int, bad: int) -> tuple[float, float]:
+        """Weights of good and bad answers: those that are set, else such that both classes weigh the same."""
+        return class_weights(good, bad, self.desirable_weight, self.undesirable_weight)
 
     def arrange(self, trees: Sequence[Tree]) -> Sequence[Tree]:
         """Give every tree the answer of another one as a second branch: the mismatched pair of the baseline."""

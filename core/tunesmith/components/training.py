@@ -158,6 +158,10 @@ class Method(Component):
         """A reason to refuse the example, or ``None``. Called once per row, before a model is loaded."""
         return None
 
+    def label_weights(self, good: int, bad: int) -> tuple[float, float] | None:
+        """The weights that so many good and bad single answers would get; ``None`` where labels are not weighed."""
+        return None
+
     def prepare(self, policy: "nn.Module", ctx: "Context") -> "nn.Module":
         """Change the model before training: surgery, freezing, heads."""
         return policy
