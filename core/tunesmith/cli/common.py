@@ -23,6 +23,10 @@ COMMANDS = {
     "score": ("tunesmith.cli.score:score", "Judge completions with rewards, without training."),
     "eval": ("tunesmith.cli.evaluate:evaluate", "How often models are right on the same prompts."),
     "chat": ("tunesmith.cli.chat:chat", "Talk to a model, or to two side by side: before and after."),
+    "export": (
+        "tunesmith.cli.export:export",
+        "Write a model for other programs: merged, checked, with a serving line.",
+    ),
     "report": ("tunesmith.cli.report:report", "Write the page of a run: curves, samples, settings."),
     "compare": ("tunesmith.cli.report:compare", "Hold runs against each other, with spread over seeds."),
     "vocab": ("tunesmith.cli.vocab:vocab", "Look at a tokenizer on your text; expand a vocabulary."),
