@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.components import DataSpec, Method, Row
 from tunesmith.data.balance import Balance
 from tunesmith.data.detect import SAMPLE, Taker, choose_format, renamed
+from tunesmith.data.quality.wording import texts_in
 from tunesmith.data.report import Problems
 from tunesmith.data.rows import Intake, Outcome, Overlong, content_key
 from tunesmith.errors import DataError
@@ -112,8 +113,12 @@ def audit(
     encoder: Encoder | None = None,
     max_length: int | None = None,
     overlong: Overlong = "error",
+    observer: Callable[[Outcome, int], None] | None = None,
 ) -> Audit:
-    """Read every row of a source and judge it as a run would."""
+    """Read every row of a source and judge it as a run would.
+
+    ``observer`` is called with every usable row and a hash of its content.
+    """
     found = Audit(spec.label or spec.source.label(), "tokens" if encoder else "characters")
     keys: set[int] = set()
     try:
@@ -131,7 +136,7 @@ def audit(
             overlong=overlong,
         )
         for outcome in intake.outcomes(chain(sample, rows)):
-            _add(found, outcome, keys)
+            _add(found, outcome, keys, observer)
             found.empty += _blank(renamed(outcome.row.data, spec.map), verdict.format.columns)
             found.overlong += max_length is not None and outcome.length > max_length
     except DataError as error:
@@ -139,7 +144,9 @@ def audit(
     return found
 
 
-def _add(found: Audit, outcome: Outcome, keys: set[int]) -> None:
+def _add(
+    found: Audit, outcome: Outcome, keys: set[int], observer: Callable[[Outcome, int], None] | None = None
+) -> None:
     found.rows += 1
     found.files.add(outcome.row.file)
     found.skipped += outcome.status == "skipped"
@@ -149,7 +156,7 @@ def _add(found: Audit, outcome: Outcome, keys: set[int]) -> None:
         found.lengths.append(outcome.length)
         found.total += outcome.tokens
     elif outcome.example is not None and found.unit == "characters":
-        found.lengths.append(sum(map(len, _texts(outcome.example))))
+        found.lengths.append(sum(map(len, texts_in(outcome.example))))
         found.total += found.lengths[-1]
     if outcome.status == "bad":
         found.problems.add(outcome.reason, outcome.row)
@@ -159,28 +166,14 @@ def _add(found: Audit, outcome: Outcome, keys: set[int]) -> None:
         key = content_key(outcome)
         found.duplicates += key in keys
         keys.add(key)
+        if observer is not None:
+            observer(outcome, key)
 
 
 def _blank(data: Mapping[str, Any], columns: Sequence[str]) -> bool:
     """True where a column that must be there says nothing; null is a wrong type rather than empty."""
     values = [data[column] for column in columns if column in data]
     return any(not value.strip() if isinstance(value, str) else value in ([], {}) for value in values)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text inside an example, names of keys and roles left out."""
-    if isinstance(value, str):
-        yield value
-    elif is_dataclass(value):
-        for item in fields(value):
-            yield from _texts(getattr(value, item.name))
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if key != "role":
-                yield from _texts(item)
-    elif isinstance(value, Sequence):
-        for item in value:
-            yield from _texts(item)
 
 
 def first_rows(spec: DataSpec, start: int, count: int) -> list[Row]:
