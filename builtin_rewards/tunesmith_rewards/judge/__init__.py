@@ -89,6 +89,10 @@ class Judge(Reward):
         if ("reference" in places) != (self.reference is not None):
             raise ValueError("template: {reference} and the setting reference (a column) need each other")
 
+    def outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
+        """The endpoint."""
+        return (("address", self.base_url),)
+
     def columns(self) -> Iterable[str]:
         """The column of the reference answer."""
         return (self.reference,) if self.reference is not None else ()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import itertools
 import logging
 import os
 import platform
@@ -19,6 +21,7 @@ import click
 
 from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
+from tunesmith.cli.offline import hub_cache, needs_of
 from tunesmith.cli.sandbox import sandbox
 from tunesmith.components import KINDS
 from tunesmith.errors import ResourceError
@@ -28,6 +31,36 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "tunesmith"
 GIB = 2**30
+TESTED = {
+    "accelerate": "1.15.0",
+    "bitsandbytes": "0.50.2",
+    "click": "8.5.1",
+    "datasets": "5.2.0",
+    "huggingface_hub": "2.4.0",
+    "jinja2": "3.1.6",
+    "jsonschema": "4.26.0",
+    "math-verify": "0.9.0",
+    "matplotlib": "3.11.2",
+    "numpy": "2.4.6",
+    "packaging": "26.3",
+    "peft": "0.21.2",
+    "pluggy": "1.7.0",
+    "py3langid": "0.4.0",
+    "pydantic": "2.14.3",
+    "pyyaml": "6.0.3",
+    "rich": "15.0.0",
+    "safetensors": "0.8.0",
+    "tensorboard": "2.21.0",
+    "tokenizers": "0.23.3",
+    "torch": "2.13.0",
+    "trackio": "0.43.0",
+    "transformers": "5.23.0",
+    "trl": "1.16.0",
+    "z3-solver": "5.4.1.0",
+}
+"""The versions of constraints.txt, which is no part of the package."""
+BESIDE = ("huggingface_hub", "tokenizers", "triton", "flash-attn", "kernels", "vllm", "gguf")
+"""Packages that no requirement names and that change what a machine can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +82,42 @@ class Check:
     fix: str = ""
 
 
-@click.group("doctor", invoke_without_command=True)
+class Doctor(click.Group):
+    """A group whose ``--offline`` takes every word that follows it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, with the option written before each of the words."""
+        if "--offline" not in args:
+            return super().parse_args(ctx, args)
+        start = args.index("--offline") + 1
+        words = list(itertools.takewhile(lambda word: not word.startswith("-"), args[start:]))
+        pairs = [part for word in words for part in ("--offline", word)]
+        return super().parse_args(ctx, [*args[: start - 1], *(pairs or ["--offline"]), *args[start + len(words) :]])
+
+
+@click.group("doctor", cls=Doctor, invoke_without_command=True, subcommand_metavar="[sandbox]")
+@click.option(
+    "--offline",
+    "words",
+    metavar="RUN.yaml|MODEL...",
+    multiple=True,
+    help="What these would need a network for. Nothing else is checked.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @plugin_options
 @click.pass_context
-def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Check packages, devices, memory, folders and plugins; exit code 4 when something required is broken."""
+def doctor(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> None:
+    """Check packages, devices, sandbox, folders and plugins; exit code 4 when something required is broken.
+
+    With --offline: are the models, tokenizers, data sets and endpoints of run files on this machine? Exit code 4 when
+    something is not.
+    """
     if ctx.invoked_subcommand is not None:
         return
-    checks = [*_packages(), *_devices(), *_offline(), *_folders(), *_plugins()]
+    if words:
+        checks = [check for word in words for check in _needed(word)]
+    else:
+        checks = [*_packages(), *_devices(), *_sandbox(), *_offline(), *_folders(), *_plugins()]
     broken = [check for check in checks if check.status == "broken"]
     if as_json:
         terminal.print_json({"schema": 1, "ok": not broken, "checks": [asdict(check) for check in checks]})
@@ -84,25 +144,51 @@ def _report(checks: list[Check]) -> list[str]:
     return lines
 
 
+def _needed(word: str) -> Iterator[Check]:
+    fixes = {
+        "model": "download it where there is a network (hf download NAME), or give a folder",
+        "tokenizer": "download it with its model, or give a folder",
+        "dataset": "download it where there is a network, or give files",
+        "address": "start it here, or leave it out",
+    }
+    for one in needs_of(word):
+        name = f"{one.kind} {one.name}"
+        fix = "" if one.there else fixes[one.kind]
+        yield Check(word, name, "ok" if one.there else "broken", f"{one.use}: {one.detail}", fix)
+
+
 # ---------------------------------------------------------------------------------------------- packages
 def _packages() -> Iterator[Check]:
     from packaging.requirements import Requirement
 
     yield Check("Packages", "python", "ok", f"{platform.python_version()}, {sys.executable}")
+    seen: set[str] = set()
     for text in metadata.requires(DISTRIBUTION) or []:
         wanted = Requirement(text)
         extra = wanted.marker is not None and "extra" in str(wanted.marker)
-        if wanted.marker is not None and not extra and not wanted.marker.evaluate():
+        applies = wanted.marker is None or any(wanted.marker.evaluate({"extra": name}) for name in ("", *_extras()))
+        if not applies or wanted.name in seen:
             continue
+        seen.add(wanted.name)
         check = _package(wanted)
         if not extra:
             yield check
-        elif check.detail.startswith("installed"):  # an optional package matters once it is there, and too old
-            yield replace(check, status="note")
+        elif not check.detail.startswith("not installed"):  # an optional package matters once it is there
+            yield check if check.status == "ok" else replace(check, status="note")
+    for name in BESIDE:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            said = f", tested with {TESTED[name]}" if name in TESTED else ", not tested"
+            yield Check("Packages", name, "ok", metadata.version(name) + said)
+
+
+def _extras() -> list[str]:
+    """The extras that users install, and not those of who works on the repository."""
+    return [name for name in metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or [] if name != "dev"]
 
 
 def _package(wanted: Any) -> Check:
     rule = f"needs {wanted.specifier}" if wanted.specifier else "any version"
+    rule += f", tested with {TESTED[wanted.name]}" if wanted.name in TESTED else ""
     fix = f"pip install '{wanted.name}{wanted.specifier}'"
     try:
         found = metadata.version(wanted.name)
@@ -135,7 +221,36 @@ def _devices() -> Iterator[Check]:
     dtype = str(pick_dtype(settings, device)).removeprefix("torch.")
     why = "" if device.type != "cpu" else ": no GPU was found"
     yield Check("Devices", "auto", "ok", f"a run computes on {device.type} in {dtype}{why}")
+    yield _attention(device)
     yield from _bitsandbytes(device)
+
+
+def _attention(device: torch.device) -> Check:
+    """Which fast attentions there are; without any of them everything works, and long texts are slow."""
+    import torch
+
+    found = {
+        "flash": device.type == "cuda" and torch.backends.cuda.is_flash_attention_available(),
+        "flash-attn package": importlib.util.find_spec("flash_attn") is not None,
+        "flex": device.type == "cuda" and importlib.util.find_spec("triton") is not None,
+    }
+    there = [name for name, yes in found.items() if yes]
+    missing = [name for name, yes in found.items() if not yes]
+    detail = f"scaled dot product{''.join(f', {name}' for name in there)}; not here: {', '.join(missing) or 'nothing'}"
+    return Check("Devices", "attention", "ok", detail)
+
+
+def _sandbox() -> Iterator[Check]:
+    """The strongest tier that works, tried; ``doctor sandbox`` says more."""
+    from tunesmith.sandbox.probes import probes
+
+    found = probes()
+    used = next((probe for probe in found if probe.works), None)
+    if used is not None:
+        yield Check("Sandbox", used.tier, "ok", f"{used.detail}; model-written code runs in it")
+        return
+    why = "; ".join(f"{probe.tier}: {probe.detail}" for probe in found)
+    yield Check("Sandbox", "none", "note", f"model-written code is refused: {why}", "tunesmith doctor sandbox")
 
 
 def _ram() -> str:
@@ -186,8 +301,7 @@ def _step_in_8_bits(device: torch.device) -> None:
 def _offline() -> Iterator[Check]:
     """Without a connection a run needs its model and data on disk; nothing is asked of the network here."""
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface").expanduser()
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    hub = hub_cache()
     counts = {kind: len(list(hub.glob(f"{kind}--*"))) for kind in ("models", "datasets")}
     detail = f"{counts['models']} models and {counts['datasets']} data sets in {hub}"
     mode = "HF_HUB_OFFLINE is set: only these and paths are used" if offline else "HF_HUB_OFFLINE is not set"

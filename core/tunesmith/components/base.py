@@ -2,9 +2,9 @@
 
 # annotations are evaluated here, once: as strings they would be anew for every component there is (PEP 563)
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
 
@@ -42,6 +42,10 @@ class Component(Settings):
         """Remember how the component was asked for."""
         self._selector = selector
         return self
+
+    def outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
+        """What it would ask a network for (`tunesmith doctor --offline`): data sets of the hub by name, addresses."""
+        return ()
 
     @classmethod
     def settings_for_checks(cls, folder: Path) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -24,7 +24,7 @@ class Native(Generator):
     max_batch_tokens: int = Field(default=65_536, ge=1)
     """Tokens that the key-value cache of those completions may hold, prompts included."""
 
-    def memory(self, answers: int, longest: int) -> EngineMemory:
+    def memory_needed(self, answers: int, longest: int) -> EngineMemory:
         """Room for the completions that grow at the same time, each as long as the longest."""
         width = max(1, min(self.batch_size, self.max_batch_tokens // max(1, longest), answers))
         return EngineMemory(width * longest)
@@ -53,7 +53,7 @@ class TransformersCB(Generator):
         """A cache that is cleared in a moment."""
         return {"max_batch_tokens": 4096}
 
-    def memory(self, answers: int, longest: int) -> EngineMemory:
+    def memory_needed(self, answers: int, longest: int) -> EngineMemory:
         """Pages for all completions, or as many as may be held."""
         return EngineMemory(max(longest, min(answers * longest, self.max_batch_tokens)))
 
@@ -89,7 +89,7 @@ class VLLM(Generator):
     timeout: float = Field(default=600.0, gt=0)
     """Seconds that a request to the server may take."""
 
-    def memory(self, answers: int, longest: int) -> EngineMemory:
+    def memory_needed(self, answers: int, longest: int) -> EngineMemory:
         """Its share of the device where it is colocated; nothing where a server has a device of its own."""
         if self.mode == "server":
             return EngineMemory(0)

@@ -6,10 +6,10 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -60,6 +60,10 @@ class HuggingFace(Source):
             return None
         folder = os.path.dirname(word)
         return None if folder and os.path.exists(folder) else {"path": word}
+
+    def outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
+        """The data set, unless it is a folder."""
+        return () if os.path.exists(os.path.expanduser(self.path)) else (("dataset", self.path),)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the split.
