@@ -52,7 +52,7 @@ class RewardModel(Reward):
                 return {"model": str(path)}
         return None
 
-    def models(self) -> Iterable[str]:
+    def models_held(self) -> Iterable[str]:
         """The one."""
         return (self.model,)
 

@@ -28,12 +28,14 @@ class OfflineMethod(Method):
     A new method of this kind is a name, what it consumes and supplies, a card and an objective.
     """
 
-    def texts(self, step: StepSize) -> Texts:
+    def texts_of_step(self, step: StepSize) -> Texts:
         """Two answers where answers are compared: pairs, or what a ranking has at least."""
         if not issubclass(self.supplies, (PairLogps, RankedScores)):
-            return super().texts(step)
+            return super().texts_of_step(step)
         # without any prompt attention would need no mask, which takes memory
-        return replace(super().texts(replace(step, prompt=step.prompt or max(1, step.longest // 64))), answers=2)
+        return replace(
+            super().texts_of_step(replace(step, prompt=step.prompt or max(1, step.longest // 64))), answers=2
+        )
 
     def totals(self, batch: Batch) -> Mapping[str, float]:
         """Numbers of pairs and of their chosen tokens, where pairs are scored."""

@@ -161,13 +161,13 @@ class OnlineMethod(Method, Sampling, HasReference):
         """Passes times parts."""
         return self.update_epochs * self.minibatches
 
-    def texts(self, step: StepSize) -> Texts:
+    def texts_of_step(self, step: StepSize) -> Texts:
         """A prompt and its group of answers, which are never parted."""
         return Texts(step.prompt or step.longest, self.max_new_tokens, self.group_size)
 
     def learned(self, step: StepSize) -> tuple[Texts, int]:
         """What updates are made on, and how many of those a step has; by default the groups of all prompts."""
-        return self.texts(step), step.rows
+        return self.texts_of_step(step), step.rows
 
     def noted(self) -> Mapping[str, Role]:
         """What `collect` notes of all tokens before the updates, and the model that says it."""
@@ -181,9 +181,9 @@ class OnlineMethod(Method, Sampling, HasReference):
 
     def workload(self, step: StepSize, layers: int) -> Workload:
         """Sample, judge where a model judges, note what updates need, update."""
-        grown, (trained, trees) = self.texts(step), self.learned(step)
+        grown, (trained, trees) = self.texts_of_step(step), self.learned(step)
         phases = [Phase("sample", "sample", ("policy",), grown, step.rows)]
-        if any(True for reward in self.rewards for _ in reward.models()):
+        if any(True for reward in self.rewards for _ in reward.models_held()):
             judged = Texts(answer=grown.longest)
             phases.append(Phase("judge", "score", ("reward",), judged, step.rows * self.group_size))
         for name, role in self.noted().items():

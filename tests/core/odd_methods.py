@@ -267,7 +267,7 @@ class KnownRiddles(Riddles):
 
     name: ClassVar[str] = "odd-known-riddles"
 
-    def samples(self):
+    def examples_for_checks(self):
         return [Riddle("What am I? " + "And why? " * i) for i in range(5)]
 
 

@@ -21,7 +21,7 @@ class Flat(Scheduler):
     height: float = 1.0
     """How high."""
 
-    def end(self) -> float:
+    def last_value(self) -> float:
         return self.height
 
     def shape(self, step: int, total: int) -> float:

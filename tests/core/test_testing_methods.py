@@ -104,7 +104,7 @@ def test_examples_of_ones_own_are_given_or_nothing_can_be_checked(states, regist
     with pytest.raises(Unchecked, match="no rows of Riddle can be made up; define samples"):
         states(odd.Riddles())
     assert failures(states(odd.KnownRiddles())) == set()
-    with subject(odd.Riddles(), registry, examples=odd.KnownRiddles().samples()) as trial:
+    with subject(odd.Riddles(), registry, examples=odd.KnownRiddles().examples_for_checks()) as trial:
         assert SUITE.checks["packing"](trial).state == "ok"
 
 

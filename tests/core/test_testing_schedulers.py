@@ -25,7 +25,7 @@ class Falling(Scheduler):
 
     name: ClassVar[str] = "falling"
 
-    def end(self):
+    def last_value(self):
         return 0.0
 
     def shape(self, step: int, total: int) -> float:
@@ -43,7 +43,7 @@ class BelowZero(Falling):
     def shape(self, step, total):
         return 1.0 - 1.1 * step / total
 
-    def end(self):
+    def last_value(self):
         return None
 
 
@@ -112,7 +112,7 @@ class RemembersTheStart(Falling):
 class EndsElsewhere(Falling):
     """Says that it ends at a tenth."""
 
-    def end(self):
+    def last_value(self):
         return 0.1
 
 
@@ -128,7 +128,7 @@ class EndsElsewhere(Falling):
         (OtherWarmup, "warm-up", "warmup: 0.25 of 2 steps is 0 steps, and not 1"),
         (Counts, "pure", ", then "),
         (RemembersTheStart, "resumes", "resumed at step 1 of 7: step 1 is 1.0 and not"),
-        (EndsElsewhere, "end", "end() is 0.1, and the last of 100,000 steps 1e-05"),
+        (EndsElsewhere, "end", "last_value() is 0.1, and the last of 100,000 steps 1e-05"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )

@@ -330,11 +330,11 @@ def test_a_step_costs_at_most_six_tenths_of_training_everything(checkpointing):
     from torch.utils.flop_counter import FlopCounterMode
 
     from tunesmith import Loss
-    from tunesmith.models.loading import _recompute_activations
+    from tunesmith.models.loading import recompute_activations
 
     model, done = deepened("llama", chosen=[8, 9, 10, 11], num_hidden_layers=12)
     if checkpointing:
-        _recompute_activations(model.train())
+        recompute_activations(model.train())
     scorer, batch = Scorer(model), Batch(trees(4))
     choose(scorer)
 

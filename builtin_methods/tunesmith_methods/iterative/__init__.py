@@ -67,7 +67,7 @@ class _Rounds(OnlineMethod):
 
     def learned(self, step: StepSize) -> tuple[Texts, int]:
         """Single answers."""
-        texts = replace(self.texts(step), answers=1)
+        texts = replace(self.texts_of_step(step), answers=1)
         return texts, step.rows * self.group_size * max(1, self.buffer)
 
     def noted(self) -> Mapping[str, Role]:
@@ -200,7 +200,7 @@ class IterativeDPO(_Rounds):
 
     def learned(self, step: StepSize) -> tuple[Texts, int]:
         """Pairs."""
-        return replace(self.texts(step), answers=2), step.rows * self.max_pairs * max(1, self.buffer)
+        return replace(self.texts_of_step(step), answers=2), step.rows * self.max_pairs * max(1, self.buffer)
 
     def made_of(
         self, tree: Tree, rewards: Sequence[float | None], cut: Sequence[bool], chance: random.Random

@@ -89,9 +89,9 @@ class KTO(ReferencedMethod):
     def workload(self, step: StepSize, layers: int) -> Workload:
         """References are scored with the mismatched answer beside the own one, and the policy scores the former."""
         usual = super().workload(step, layers)
-        both = replace(self.texts(step), answers=2)
+        both = replace(self.texts_of_step(step), answers=2)
         scored = [replace(phase, texts=both) for phase in usual.phases if phase.does == "score"]
-        mismatched = Phase("score mismatched answers", "score", ("policy",), self.texts(step), step.rows)
+        mismatched = Phase("score mismatched answers", "score", ("policy",), self.texts_of_step(step), step.rows)
         return replace(usual, phases=(*scored, mismatched, *usual.phases[len(scored) :]))
 
     def collect(self, batch: Batch, ctx: Context) -> Batch:

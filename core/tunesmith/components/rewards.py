@@ -102,7 +102,7 @@ class Reward(Component):
         """Columns that a row must have beside its prompt; missing ones are refused before a model is loaded."""
         return ()
 
-    def models(self) -> Iterable[str]:
+    def models_held(self) -> Iterable[str]:
         """Folders of the models that it holds in the trainer's process, for `tunesmith plan`."""
         return ()
 

@@ -135,7 +135,7 @@ class Scheduler(Component):
             return (step + 1) / (warm + 1)
         return self.shape(step - warm, max(1, total - warm))
 
-    def end(self) -> float | None:
+    def last_value(self) -> float | None:
         """The multiplier that the last steps of a long run come to; ``None`` where it depends on the run's length."""
         return None
 

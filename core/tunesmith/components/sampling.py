@@ -91,7 +91,7 @@ class Generator(Component):
     def open(self, policy: Scorer, tokenizer: Any, stop_ids: Collection[int]) -> GeneratorSession:
         """Make the engine ready; ``stop_ids`` are the tokens that end a completion."""
 
-    def memory(self, answers: int, longest: int) -> EngineMemory:
+    def memory_needed(self, answers: int, longest: int) -> EngineMemory:
         """What it holds while it samples, for `tunesmith plan`; by default a cache of all answers at once.
 
         Args:

@@ -110,13 +110,13 @@ class Method(Component):
         """Optimizer updates on the batch of one step; the learning rate follows the updates."""
         return 1
 
-    def texts(self, step: StepSize) -> Texts:
+    def texts_of_step(self, step: StepSize) -> Texts:
         """The largest tree that a step can hold; by default a row of one text."""
         return Texts(answer=max(1, step.longest - step.prompt), prompt=step.prompt)
 
     def workload(self, step: StepSize, layers: int) -> Workload:
         """What a step computes, for `tunesmith plan`. Nothing is loaded by then; ``layers``: of the policy as it is."""
-        texts, active = self.texts(step), self.active_roles()
+        texts, active = self.texts_of_step(step), self.active_roles()
         phases = [Phase("score references", "score", ("reference",), texts, step.rows)] if "reference" in active else []
         trained: tuple[Role, ...] = ("policy", "value") if "value" in active else ("policy",)
         updates = self.updates_per_step
@@ -134,7 +134,7 @@ class Method(Component):
         """The examples that a data group is made of; by default `consumes`."""
         return self.consumes
 
-    def samples(self) -> "Sequence[Example]":
+    def examples_for_checks(self) -> "Sequence[Example]":
         """Examples to check the method on, four or more, where what it consumes is a kind of example of its own."""
         return ()
 

@@ -77,7 +77,7 @@ def _sampling(phase: Phase, held: Held, run: Run, device: Device, devices: int, 
     """Every step of sampling reads all weights and the cache of what grows."""
     texts, blueprint = phase.texts, held.blueprint
     answers = math.ceil(phase.trees / devices) * texts.answers
-    engine = run.method.generator.memory(answers, texts.longest)  # type: ignore[attr-defined]  # what samples has one
+    engine = run.method.generator.memory_needed(answers, texts.longest)  # type: ignore[attr-defined]  # what samples has one
     growing = max(1, min(answers, engine.cache_tokens // texts.longest)) if engine.cache_tokens else answers
     steps = texts.answer * FILLED[case] * math.ceil(answers / growing)
     width = held.setup.dtype.itemsize

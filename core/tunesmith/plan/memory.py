@@ -228,7 +228,7 @@ class Estimate:
     def _sampling(self, one: PhaseMemory, phase: Phase, held: list[Held], run: Run) -> None:
         policy, texts = held[0], phase.texts
         answers = math.ceil(phase.trees / self.devices) * texts.answers
-        engine = run.method.generator.memory(answers, texts.longest)  # type: ignore[attr-defined]  # what samples has one
+        engine = run.method.generator.memory_needed(answers, texts.longest)  # type: ignore[attr-defined]  # what samples has one
         token = 2 * policy.blueprint.key_width * (policy.blueprint.layers + policy.setup.new_layers)
         width = policy.setup.dtype.itemsize
         prompts, _ = parts_of(
@@ -310,7 +310,7 @@ class Estimate:
 
 def _judges(run: Run) -> Iterable[str]:
     """Models that rewards hold."""
-    return [name for reward in getattr(run.method, "rewards", ()) for name in reward.models()]
+    return [name for reward in getattr(run.method, "rewards", ()) for name in reward.models_held()]
 
 
 def _always(held: Iterable[Held]) -> dict[tuple[str, str], float]:

@@ -110,12 +110,12 @@ def same(one: float, other: float) -> bool:
 
 def end(scheduler: Scheduler) -> Finding:
     """At the end of a long run it has come to where it says."""
-    declared = scheduler.end()
+    declared = scheduler.last_value()
     last = with_warmup(scheduler, 0)(LONG - 1, LONG)
     if declared is None:
         return skipped(f"it does not say where it ends; the last of {LONG:,} steps is {last:g}")
     if abs(last - declared) > NEAR:
-        return failed(f"end() is {declared:g}, and the last of {LONG:,} steps {last:g}")
+        return failed(f"last_value() is {declared:g}, and the last of {LONG:,} steps {last:g}")
     return ok(f"{declared:g}")
 
 

@@ -143,7 +143,7 @@ class Trial:
     def __init__(self, method: Method, registry: Registry, folder: Path, examples: Sequence[Any] | None = None) -> None:
         self.registry, self.folder = registry, folder
         self.method = _small(method, registry, folder)
-        rows = list(examples or method.samples() or made_examples(method.consumes, ROWS))
+        rows = list(examples or method.examples_for_checks() or made_examples(method.consumes, ROWS))
         if not rows:
             raise Unchecked(
                 Finding("rows", "skipped", f"no rows of {method.consumes.__name__} can be made up; define samples()")
