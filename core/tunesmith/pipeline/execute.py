@@ -29,7 +29,7 @@ from tunesmith.errors import (
 from tunesmith.pipeline import inputs
 from tunesmith.pipeline.gates import Passage, measure_gate
 from tunesmith.pipeline.measure import Options, data_of, plan_of
-from tunesmith.pipeline.spec import Pipeline, Stage, filled, referenced
+from tunesmith.pipeline.spec import Pipeline, Stage, filled, referenced, typed
 from tunesmith.pipeline.state import Record, State
 from tunesmith.plugins import Registry
 from tunesmith.runfile import dump
@@ -107,6 +107,13 @@ class Execution:
                     f"defaults: no stage has a setting {key!r}{did_you_mean(key, known)}", where=str(self.pipeline.path)
                 )
 
+    def runs(self) -> Iterator[tuple[str, Run]]:
+        """The name and the settings of every stage that is a run, with stand-ins for files that are not made yet."""
+        for stage in self.pipeline.stages:
+            if stage.method:
+                with self._stand_ins(stage) as standing_in, self._named(stage):
+                    yield stage.name, self._resolved(stage, standing_in)
+
     @contextlib.contextmanager
     def _named(self, stage: Stage) -> Iterator[None]:
         """Errors say in which stage they are."""
@@ -161,9 +168,13 @@ class Execution:
         changed = inputs.changes(record.inputs, self._inputs(stage))
         if changed:
             return "changed", "; ".join(changed[:3]) + ("; ..." if len(changed) > 3 else "")
-        if record.finished and self.models[stage.name].is_dir():
+        if record.finished and self._there(stage):
             return "done", ""
         return "stopped", ""
+
+    def _there(self, stage: Stage) -> bool:
+        """Whether the result of a stage is in its folder."""
+        return (self.folders[stage.name] / stage.writes).is_file() if stage.writes else self.models[stage.name].is_dir()
 
     def plan(self) -> list[Outcome]:
         """What would be done, without doing it; behind the first stage that is not done, all others follow it."""
@@ -179,10 +190,11 @@ class Execution:
         made = {str(self.models[name]): record.result for name, record in self.state.stages.items() if record.result}
         if stage.method:
             return inputs.of_run(self._resolved(stage), self.registry, made)
-        return inputs.of_command([*stage.command, *stage.arguments], self._words(stage), made)
+        words = [*stage.command, *stage.arguments]
+        return inputs.of_command(words, filled(words, self.models, self.folders), stage.writes, made)
 
     def _words(self, stage: Stage) -> list[str]:
-        return [*stage.command, *filled(list(stage.arguments), self.models, self.folders)]
+        return [*stage.command, *typed(filled(list(stage.arguments), self.models, self.folders))]
 
     # ------------------------------------------------------------------------------------------ doing it
     def run(self, *, overwrite: bool = False, until: str | None = None) -> list[Outcome]:
@@ -249,15 +261,16 @@ class Execution:
                 self._train(stage, again=standing == "stopped" and folder.exists())
             else:
                 shutil.rmtree(folder, ignore_errors=True)
-                self.command([*self._words(stage), "--output", str(folder)])
+                self.command([*self._words(stage), "--output", str(folder / stage.writes)])
         except StoppedError as error:
             error.fix = f"tunesmith resume {self.pipeline.output}"
             raise
         finally:
             record.seconds += time.monotonic() - began
             self.state.save()
-        if not self.models[stage.name].is_dir():
-            raise ResourceError(f"the stage {stage.name} has made no model in {self.models[stage.name]}")
+        if not self._there(stage):
+            what = f"no {stage.writes} in {folder}" if stage.writes else f"no model in {self.models[stage.name]}"
+            raise ResourceError(f"the stage {stage.name} has made {what}")
         record.finished, record.result = True, inputs.of_path(str(self.models[stage.name]))
         self.state.save()
 

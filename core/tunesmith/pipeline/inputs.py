@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from tunesmith.components import Component, DataSpec
 from tunesmith.config import Run
+from tunesmith.pipeline.spec import texts
 from tunesmith.plugins import Registry
 from tunesmith.runner.launch import MAY_DIFFER
 
@@ -39,17 +40,19 @@ def of_run(run: Run, registry: Registry, made: Mapping[str, str]) -> dict[str, A
     }
 
 
-def of_command(words: Sequence[str], filled: Sequence[str], made: Mapping[str, str]) -> dict[str, Any]:
+def of_command(words: Sequence[Any], filled: Sequence[Any], writes: str, made: Mapping[str, str]) -> dict[str, Any]:
     """Words of a command, what the files and models among them hold, and the version of tunesmith.
 
     Args:
-        words: as they are written, with references.
+        words: as they are written, with references; also mappings.
         filled: the same with the paths that references stand for.
+        writes: name of the file that it writes, or nothing.
         made: hash of what every path holds that another stage has made.
     """
-    pairs = zip(words, filled, strict=True)
+    pairs = zip(texts(words), texts(filled), strict=True)
     files = {word: made.get(path) or of_path(path) for word, path in pairs if path in made or Path(path).exists()}
-    return {"settings": {"words": list(words)}, "files": files, "versions": {"tunesmith": version("tunesmith")}}
+    settings = {"words": [*words, *([writes] if writes else [])]}
+    return {"settings": settings, "files": files, "versions": {"tunesmith": version("tunesmith")}}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,20 +14,23 @@ from tunesmith.pipeline.gates import Gate, read_gate
 from tunesmith.runfile import dump, key_line, parse_value, read_run_file
 
 KEYS = ("output", "defaults", "launcher", "plugins", "stages")
-OWN_KEYS = ("method", "command", "arguments", "gates")
+OWN_KEYS = ("method", "command", "arguments", "writes", "gates")
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 REFERENCE = re.compile(r"stages\.(?P<stage>[A-Za-z0-9_-]+)(?P<rest>(/.*)?)", re.DOTALL)
 """``stages.NAME`` is the model of a stage, and ``stages.NAME/FILE`` a file in its folder."""
+FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 @dataclass(slots=True)
 class Stage:
-    """One step of a pipeline: a run of a method, or a command that writes a model.
+    """One step of a pipeline: a run of a method, or a command that writes a model or a file.
 
     Attributes:
         name: what other stages call it.
         method: of a run, else empty; ``settings`` are those of its run file.
-        command: words of a command of tunesmith, else empty; ``arguments`` follow them.
+        command: words of a command of tunesmith, else empty; ``arguments`` follow them: words, and mappings, which
+            are written as they would be typed.
+        writes: name of the file that the command writes into the stage's folder; empty where it writes a model there.
         gates: what must hold before the next stage begins.
     """
 
@@ -34,12 +38,13 @@ class Stage:
     method: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     command: Sequence[str] = ()
-    arguments: Sequence[str] = ()
+    arguments: Sequence[Any] = ()
+    writes: str = ""
     gates: Sequence[Gate] = ()
 
     def references(self) -> list[str]:
         """The stages whose results this one reads, each once."""
-        found = [said for value in _texts([self.settings, list(self.arguments)]) if (said := referenced(value))]
+        found = [said for value in texts([self.settings, list(self.arguments)]) if (said := referenced(value))]
         return list(dict.fromkeys(found))
 
 
@@ -118,21 +123,34 @@ def _stage(path: Path, name: str, said: Any) -> Stage:
     if not isinstance(gates, Sequence) or isinstance(gates, str):
         raise _at(path, [*keys, "gates"], "gates: write a list")
     read = [read_gate(gate, _place(path, [*keys, "gates", i])) for i, gate in enumerate(gates)]
-    if "command" in content:
-        unknown = sorted(set(content) - set(OWN_KEYS))
-        if unknown:
-            raise _at(path, [*keys, unknown[0]], f"a command has no {unknown[0]!r}", "what it takes goes to arguments")
-        command = _words(path, [*keys, "command"], content["command"])
-        arguments = _words(path, [*keys, "arguments"], content.get("arguments") or ())
-        return Stage(name, command=command, arguments=arguments, gates=read)
+    made = _command_stage if "command" in content else _run_stage
+    return made(path, name, content, read)
+
+
+def _command_stage(path: Path, name: str, content: dict[str, Any], gates: Sequence[Gate]) -> Stage:
+    keys = ["stages", name]
+    unknown = sorted(set(content) - set(OWN_KEYS))
+    if unknown:
+        raise _at(path, [*keys, unknown[0]], f"a command has no {unknown[0]!r}", "what it takes goes to arguments")
+    command = _words(path, [*keys, "command"], content["command"])
+    arguments = _arguments(path, [*keys, "arguments"], content.get("arguments") or ())
+    writes = content.get("writes") or ""
+    if writes and not (isinstance(writes, str) and FILE.fullmatch(writes)):
+        raise _at(path, [*keys, "writes"], f"writes: {writes!r} is not the name of a file, such as answers.jsonl")
+    return Stage(name, command=command, arguments=arguments, writes=writes, gates=gates)
+
+
+def _run_stage(path: Path, name: str, content: dict[str, Any], gates: Sequence[Gate]) -> Stage:
+    keys = ["stages", name]
     method = content.pop("method")
     if not isinstance(method, str):
         raise _at(path, [*keys, "method"], f"method: {method!r} is not a name")
-    if "arguments" in content:
-        raise _at(path, [*keys, "arguments"], "arguments belong to a command; a method has settings")
+    for key in ("arguments", "writes"):
+        if key in content:
+            raise _at(path, [*keys, key], f"{key} belongs to a command; a method has settings")
     if "output" in content:
         raise _at(path, [*keys, "output"], "a stage has no output of its own", "its folder is that of the pipeline")
-    return Stage(name, method, content, gates=read)
+    return Stage(name, method, content, gates=gates)
 
 
 def _check_order(path: Path, stages: Sequence[Stage]) -> None:
@@ -151,6 +169,17 @@ def _check_order(path: Path, stages: Sequence[Stage]) -> None:
                     + ("does not come before it" if later else f"is no stage{did_you_mean(name, names)}"),
                     f"stages before it: {', '.join(names[:i]) or 'none'}",
                 )
+    _check_models(path, stages)
+
+
+def _check_models(path: Path, stages: Sequence[Stage]) -> None:
+    """What a stage takes for a model is one."""
+    files = {f"stages.{stage.name}": stage.writes for stage in stages if stage.writes}
+    for stage in stages:
+        for text in texts([stage.settings, list(stage.arguments), [gate.said for gate in stage.gates]]):
+            if text in files:
+                what = f"the stage {stage.name} reads {text}, which is no model"
+                raise _at(path, ["stages", stage.name], what, f"its result is the file {text}/{files[text]}")
 
 
 # ---------------------------------------------------------------------------------------------- references
@@ -174,18 +203,19 @@ def filled(value: Any, models: Mapping[str, Path], folders: Mapping[str, Path]) 
 
 
 def _names(value: Any) -> Iterator[str]:
-    return (name for text in _texts(value) if (name := referenced(text)))
+    return (name for text in texts(value) if (name := referenced(text)))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
+    """Every text in settings, at any depth, in order."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _texts(item)
+            yield from texts(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _texts(item)
+            yield from texts(item)
 
 
 # ---------------------------------------------------------------------------------------------- parts
@@ -211,6 +241,23 @@ def _words(path: Path, keys: Sequence[str | int], said: Any) -> tuple[str, ...]:
     if not isinstance(words, Sequence) or any(isinstance(word, (list, dict)) for word in words):
         raise _at(path, keys, f"{keys[-1]}: write words, or a list of them")
     return tuple(str(word) for word in words)
+
+
+def _arguments(path: Path, keys: Sequence[str | int], said: Any) -> tuple[Any, ...]:
+    """Words; a mapping, such as a source with its settings, stays one until its references are filled in."""
+    if not isinstance(said, (list, tuple)):
+        return _words(path, keys, said)
+    found: list[Any] = []
+    for i, word in enumerate(said):
+        if isinstance(word, list) or word is None:
+            raise _at(path, [*keys, i], f"arguments: {word!r} is neither a word nor a mapping")
+        found.append(word if isinstance(word, Mapping) else str(word))
+    return tuple(found)
+
+
+def typed(arguments: Sequence[Any]) -> list[str]:
+    """Arguments as one would type them: mappings in braces."""
+    return [word if isinstance(word, str) else json.dumps(word, ensure_ascii=False, default=str) for word in arguments]
 
 
 def _place(path: Path, keys: Sequence[str | int]) -> str:

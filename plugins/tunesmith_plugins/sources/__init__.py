@@ -1,4 +1,4 @@
-"""Sources of rows: local files, hub data sets, generated tasks, and text that every Python carries."""
+"""Sources of rows: local files, hub data sets, generated tasks, answers of models, and text of every Python."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tunesmith_plugins.sources.huggingface import HuggingFace
 from tunesmith_plugins.sources.puzzles import LogicPuzzles
 from tunesmith_plugins.sources.python_docs import PythonDocs
 from tunesmith_plugins.sources.python_source import PythonSource
+from tunesmith_plugins.sources.samples import Samples
 from tunesmith_plugins.sources.sorting import Sorting
 
 
@@ -18,4 +19,4 @@ from tunesmith_plugins.sources.sorting import Sorting
 def tunesmith_register_sources() -> list[type[Source]]:
     """The sources of this package."""
     generated = [Arithmetic, CodeTasks, Countdown, LogicPuzzles, Sorting]
-    return [*generated, Files, HuggingFace, PythonDocs, PythonSource]
+    return [*generated, Files, HuggingFace, PythonDocs, PythonSource, Samples]

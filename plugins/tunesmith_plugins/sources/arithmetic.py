@@ -38,6 +38,8 @@ class Arithmetic(Source):
     """Seed of the drawing."""
     chat: bool = False
     """Write prompt and completion as messages, so that the model's chat template is applied."""
+    thinking_tag: str | None = Field(default=None, pattern="^[a-z]+$")
+    """Write the working between <TAG> and </TAG>, as a cold start for rewards that want it there."""
 
     @model_validator(mode="after")
     def _enough_problems(self) -> Arithmetic:
@@ -70,7 +72,7 @@ class Arithmetic(Source):
             answer = str(a + b if sign == "+" else a - b)
             data = {
                 "prompt": f"What is {a} {sign} {b}?\n",
-                "completion": f"{worked(a, sign, b)}\nAnswer: {answer}",
+                "completion": f"{self._working(a, sign, b)}\nAnswer: {answer}",
                 "answer": answer,
             }
             yield Row(as_messages(data) if self.chat else data, self.label(), len(seen))
@@ -78,11 +80,16 @@ class Arithmetic(Source):
     def fingerprint(self) -> str:
         """A hash of the settings, from which the rows follow."""
         settings = (REVISION, self.num_rows, self.digits, self.split, self.seed, self.chat)
-        return hashlib.sha256(repr(settings).encode()).hexdigest()
+        tag = self.thinking_tag or ""
+        return hashlib.sha256(f"{settings!r}{tag}".encode()).hexdigest()
 
     def label(self) -> str:
         """The name, and the split where it is not train."""
         return self.name if self.split == "train" else f"{self.name}-{self.split}"
+
+    def _working(self, a: int, sign: str, b: int) -> str:
+        working = worked(a, sign, b)
+        return f"<{self.thinking_tag}>{working}</{self.thinking_tag}>" if self.thinking_tag else working
 
 
 def _in_test(a: int, b: int) -> bool:
