@@ -9,8 +9,9 @@ from tunesmith import Rollout
 from tunesmith.config import build
 from tunesmith.data.trees import Batch, Branch, Tree
 from tunesmith.errors import ResourceError
-from tunesmith.models.adapters import AdapterScores, shares_base
+from tunesmith.models.adapters import AdapterScores, recompute_as_computed, shares_base
 from tunesmith.models.critic import ADAPTER, AdapterCritic
+from tunesmith.models.loading import recompute_activations
 from tunesmith.scoring.probe import choose
 from tunesmith.scoring.scorer import Scorer
 
@@ -103,6 +104,31 @@ def test_a_critic_beside_it_trains_and_the_reward_does_not(registry, reward_fold
         id(p) for n, p in policy.module.named_parameters() if f".{ADAPTER}." in n
     } | {id(critic.head.weight)}
     assert reward(rollouts()) == scores
+
+
+def test_layers_computed_again_have_the_adapter_that_they_had(policy):
+    """The critic's pass is gone through backwards while the policy's adapter is active."""
+    critic = AdapterCritic(policy)
+    with torch.no_grad():
+        critic.head.weight.fill_(0.1)
+        for name, parameter in policy.module.named_parameters():
+            if f".{ADAPTER}." in name:
+                parameter.normal_(std=0.2)
+
+    def both():
+        policy.module.zero_grad()
+        logps = policy.token_logps(batch()).logps.sum()
+        (critic.values(batch()).sum() + logps).backward()
+        return {name: p.grad.clone() for name, p in policy.module.named_parameters() if p.grad is not None}
+
+    kept = both()
+    recompute_activations(policy.module)
+    recompute_as_computed(policy.module)
+    again = both()
+    assert policy.module.active_adapter == "default"
+    assert again.keys() == kept.keys() and any(f".{ADAPTER}." in name for name in kept)
+    for name, gradient in kept.items():
+        torch.testing.assert_close(again[name], gradient, rtol=1e-5, atol=1e-6)
 
 
 def test_only_the_very_base_is_shared(reward_folder, policy, tmp_path, tiny_model):

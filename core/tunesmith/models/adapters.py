@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from tunesmith.data.trees import Batch
 from tunesmith.errors import ResourceError
+from tunesmith.models.loading import recomputing
 from tunesmith.scoring.scorer import Scorer, base_of, without_dropout
 from tunesmith.scoring.scores import ScoreScorer
 
@@ -41,6 +43,32 @@ def active_adapter(module: Any, name: str) -> Iterator[None]:
         module.set_adapter(name)
         _restore(trains)
         yield
+
+
+class _Recomputing:
+    """While a layer is computed again in the backward pass, the adapter is active that was so in the forward pass."""
+
+    def __init__(self, module: Any) -> None:
+        self.module, self.name, self.stack = module, module.active_adapter, contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        if self.module.active_adapter != self.name:
+            self.stack.enter_context(active_adapter(self.module, self.name))
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.close()
+
+
+def recompute_as_computed(module: Any) -> None:
+    """Let layers that compute their activations again do so with their adapter; needed where there are several."""
+    from torch.utils.checkpoint import checkpoint
+
+    def contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+        return contextlib.nullcontext(), _Recomputing(module)
+
+    for layer in recomputing(module):
+        if layer.gradient_checkpointing:
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, context_fn=contexts)
 
 
 def _trains(module: nn.Module) -> list[tuple[nn.Parameter, bool]]:

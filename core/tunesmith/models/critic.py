@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tunesmith.data.trees import Batch
-from tunesmith.models.adapters import active_adapter, unchanged
+from tunesmith.models.adapters import active_adapter, recompute_as_computed, unchanged
 from tunesmith.models.saving import check_finite, save_model
 from tunesmith.scoring.scorer import Scorer
 from tunesmith.scoring.scores import ScoreScorer
@@ -62,6 +62,7 @@ class AdapterCritic(Critic):
                 module.add_adapter(ADAPTER, module.peft_config[module.active_adapter])
         for parameter in self._own():
             parameter.requires_grad_(True)
+        recompute_as_computed(module)
         self.head = nn.Linear(_width(policy), 1, bias=False, device=policy.device)
         with torch.no_grad():
             self.head.weight.zero_()

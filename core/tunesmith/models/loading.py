@@ -300,14 +300,20 @@ def _own_memory(model: nn.Module, device: torch.device) -> None:
 def recompute_activations(model: nn.Module) -> None:
     """Keep only the inputs of every layer in the forward pass. Raises `ConfigError` for a model that cannot."""
     from torch.utils.checkpoint import checkpoint
-    from transformers.modeling_layers import GradientCheckpointingLayer
 
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    layers = recomputing(model)
     if not layers:
         raise ConfigError(f"activation_checkpointing: a {type(model).__name__} has no layers that support it")
     for layer in layers:
         layer.gradient_checkpointing = True
         layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+
+
+def recomputing(model: nn.Module) -> list[Any]:
+    """The layers that can compute their activations again."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def switch_off_dropout(model: nn.Module) -> None:

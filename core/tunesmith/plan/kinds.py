@@ -49,9 +49,4 @@ def critic_kind(method: Method, settings: RunSettings) -> str:
         )
     if kind == "adapter" and method.critic_model is not None:
         raise ConfigError("critic: adapter starts on the policy's base, not on critic_model", fix="--critic model")
-    if kind == "adapter" and settings.activation_checkpointing:
-        raise ConfigError(
-            "critic: adapter cannot recompute activations: the policy's adapter would be active by then",
-            fix="--critic model, or without activation_checkpointing",
-        )
     return kind
