@@ -155,7 +155,7 @@ def findings_table(findings: Sequence[Finding], verbose: bool) -> list[str]:
 
     lines = []
     for finding in sorted(findings, key=lambda finding: LEVELS.index(finding.level)):
-        body = [(finding.level, printable(finding.text))]
+        body: list[tuple[str, str]] = [(finding.level, printable(finding.text))]
         if finding.level != "fine" or verbose:
             where = ", ".join(f"{file}, row {row:,}" for file, row in finding.places)
             first = printable(f"first: {where}") if where else ""

@@ -39,7 +39,7 @@ def page(found: Survey, masks: Sequence[Sequence[Markup]]) -> Page:
 def _mix(found: Survey) -> list[Markup]:
     blocks = [findings(found.findings)] if found.findings else []
     if len(found.sources) > 1:
-        sizes = {one.audit.label: {one.audit.unit: float(one.audit.total)} for one in found.sources}
+        sizes = {one.audit.label: {str(one.audit.unit): float(one.audit.total)} for one in found.sources}
         blocks.append(grid(rows("Share of each source", sizes)))
     if found.amounts:
         body = [
@@ -57,8 +57,8 @@ def _mix(found: Survey) -> list[Markup]:
     for leaks in found.leaks:
         known = leaks.leaked()[:20]
         if known:
-            body = [(f"{a.row.file}, row {a.row.line:,}", a.how, a.where, a.text[:200]) for a in known]
-            blocks.append(table(("evaluation row", "how", "training row", "text"), body))
+            pairs = [(f"{a.row.file}, row {a.row.line:,}", a.how, a.where, a.text[:200]) for a in known]
+            blocks.append(table(("evaluation row", "how", "training row", "text"), pairs))
     return blocks
 
 
@@ -68,11 +68,10 @@ def findings(found: Sequence[Finding]) -> Markup:
     blocks = []
     for level, kind in kinds.items():
         for finding in (finding for finding in found if finding.level == level):
-            blocks.append(notice(f"{level}: {finding.text}", kind))  # type: ignore[arg-type]
+            blocks.append(notice(f"{level}: {finding.text}\n{finding.fix}".strip(), kind))  # type: ignore[arg-type]
             places = ", ".join(f"{file}, row {row:,}" for file, row in finding.places)
             limit = finding.threshold
             told = [
-                ("what to do", finding.fix),
                 ("first rows", places),
                 ("counts beyond", f"{limit.value:g}: {limit.why}" if limit else ""),
             ]

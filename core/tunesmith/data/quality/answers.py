@@ -20,6 +20,7 @@ from tunesmith.data.quality.findings import (
     Place,
     judged_share,
     percent,
+    shared,
 )
 from tunesmith.data.quality.wording import prompt_of, written
 from tunesmith.data.report import SHOWN
@@ -84,7 +85,7 @@ class Answers:
             self.blank,
             self.rows,
             BLANK,
-            f"{self.blank:,} rows ({percent(self.blank, self.rows)}) ask nothing: the prompt is blank",
+            f"blank prompts: {shared(self.blank, self.rows)}",
             fix="fill the prompt, or use a format of documents",
             places=tuple(self._blank),
         )
@@ -98,7 +99,7 @@ class Answers:
             text = f"the better answer is the longer one in {longer:.0%} of the rows: length would be learned"
             fix = "shorten or add pairs, or take a loss that counts by length"
             yield Finding("length-bias", "warn", text, fix, balance.longer, rows, threshold=LONGER)
-        text = f"in {self.prefixes:,} rows ({percent(self.prefixes, rows)}) one answer is the beginning of the other"
+        text = f"one answer is the beginning of the other: {shared(self.prefixes, rows)}"
         yield from judged_share(
             "prefix",
             self.prefixes,

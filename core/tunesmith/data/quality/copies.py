@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.components import Row
-from tunesmith.data.quality.findings import ANSWERS, COPIES, SIMILAR, Finding, Place, judged_share, percent
+from tunesmith.data.quality.findings import ANSWERS, COPIES, SIMILAR, Finding, Place, judged_share, shared
 from tunesmith.data.quality.similar import SHORTEST, Sketches
 from tunesmith.data.quality.wording import key_of, pieces, prompt_of
 from tunesmith.data.report import SHOWN
@@ -116,19 +116,16 @@ class Copies:
         rows = len(ledger)
         copies = np.flatnonzero(ledger.copies())
         drop = "drop the copies; they weigh more than the rest and end up on both sides of a split"
-        text = f"{len(copies):,} rows ({percent(len(copies), rows)}) are copies of earlier ones"
+        text = f"copies of earlier rows: {shared(len(copies), rows)}"
         yield from judged_share("duplicates", len(copies), rows, COPIES, text, fix=drop, places=ledger.places(copies))
         near = self.near_of(ledger)
-        text = (
-            f"{len(near):,} rows ({percent(len(near), rows)}) are nearly the same as an earlier one "
-            f"(Jaccard {SIMILAR.value:g} and more)"
-        )
+        text = f"nearly the same as an earlier row: {shared(len(near), rows)}, Jaccard index {SIMILAR.value:g} and more"
         many = "look at them: usual where rows are made from a template, else drop all but one"
         yield from judged_share("near-duplicates", len(near), rows, COPIES, text, fix=many, places=ledger.places(near))
         if not ledger.asks:
             return
         answers = np.flatnonzero(ledger.contradicted())
-        text = f"{len(answers):,} rows ({percent(len(answers), rows)}) answer a prompt that others answer otherwise"
+        text = f"rows whose prompt has another answer elsewhere: {shared(len(answers), rows)}"
         same = "fine where answers were sampled; else decide which is right"
         yield from judged_share("answers", len(answers), rows, ANSWERS, text, fix=same, places=ledger.places(answers))
 
@@ -152,9 +149,12 @@ class Copies:
         texts = earlier.sketches[earlier.sketches >= 0]
         like = self._like(later)
         near = (like >= texts.min()) & (like <= texts.max()) & ~same if len(texts) else np.zeros_like(same)
-        for check, flags, how in (("duplicates", same, "also stand in"), ("near-duplicates", near, "are nearly in")):
+        for check, flags, how in (
+            ("duplicates", same, "copies of rows of"),
+            ("near-duplicates", near, "nearly the same as rows of"),
+        ):
             rows = np.flatnonzero(flags)
-            text = f"{len(rows):,} rows ({percent(len(rows), len(later))}) of {later.label} {how} {earlier.label}"
+            text = f"{how} {earlier.label}: {shared(len(rows), len(later))} of {later.label}"
             yield from judged_share(
                 check, len(rows), len(later), COPIES, text, fix="drop them from one of the sources",
                 places=later.places(rows),

@@ -102,6 +102,11 @@ def judged_share(
     return [Finding(check, level, text, fix, count, of, places, limit)]
 
 
+def shared(count: float, of: float) -> str:
+    """A count with its share: ``20 (8.3%)``."""
+    return f"{count:,} ({percent(count, of)})"
+
+
 def percent(count: float, of: float) -> str:
     """A share in words, small ones with a digit more.
 

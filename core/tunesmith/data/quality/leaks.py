@@ -173,18 +173,21 @@ class Leaks:
         """Whether the evaluation still measures something."""
         found, total = self.leaked(), len(self.asked)
         if not found:
-            yield Finding("contamination", "fine", f"none of the {total:,} rows of {self.label} is known", of=total)
+            yield Finding(
+                "contamination", "fine", f"rows of {self.label} in the training data: none of {total:,}", of=total
+            )
         else:
-            exact, inside = (sum(getattr(a, name) for a in found) for name in ("exact", "inside"))
+            exact, inside = sum(a.exact for a in found), sum(a.inside and not a.exact for a in found)
             parts = [f"{exact:,} the same", f"{inside:,} inside of a text"]
             rest = sum(not (a.exact or a.inside) for a in found)
             parts = [part for part in (*parts, f"{rest:,} by {GRAM}-grams") if not part.startswith("0 ")]
-            share = f"{len(found):,} of {total:,} rows ({percent(len(found), total)})"
-            text = f"{share} of {self.label} are in the training data"
+            text = (
+                f"rows of {self.label} in the training data: {len(found):,} of {total:,} ({percent(len(found), total)})"
+            )
             yield Finding(
                 "contamination",
                 "stop" if len(found) / total > LEAKED.value else "warn",
-                f"{text}: {', '.join(parts)}; first in {found[0].where}",
+                f"{text}; {', '.join(parts)}; first in {found[0].where}",
                 "take them out of the training data: what is measured on them is memory",
                 len(found),
                 total,
@@ -193,7 +196,7 @@ class Leaks:
             )
         touched = sum(a.touched and not a.leaked for a in self.asked)
         if touched:
-            text = f"{touched:,} more rows of {self.label} share {LONG_GRAM} words in a row with a training row"
+            text = f"more rows of {self.label} with {LONG_GRAM} words in a row from a training row: {touched:,}"
             yield Finding("contamination-ngrams", "fine", text, count=touched, of=total)
 
     def as_dict(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tunesmith.data.audit import Audit, audit
 from tunesmith.data.detect import SAMPLE, Taker, choose_format
 from tunesmith.data.quality.answers import Answers
 from tunesmith.data.quality.copies import Copies, Ledger
-from tunesmith.data.quality.findings import CUT, Finding, Level, percent, worst
+from tunesmith.data.quality.findings import CUT, Finding, Level, percent, shared, worst
 from tunesmith.data.quality.leaks import Leaks, asked_of, nothing_to_compare
 from tunesmith.data.quality.templates import Templates
 from tunesmith.data.rows import Intake, Overlong
@@ -172,7 +172,8 @@ def survey(
     produces: set[type[Any]] = set()
     for spec in specs:
         label = spec.label or spec.source.label()
-        one = Checked(Audit(label, "characters"), copies.ledger(label), Answers(), encoder and Templates(encoder))
+        templates = Templates(encoder) if encoder is not None else None
+        one = Checked(Audit(label, "characters"), copies.ledger(label), Answers(), templates)
         observer = _observer(one, copies, leaks, produces)
         one.audit = audit(
             spec, registry, taker=taker, method=method, encoder=encoder, max_length=limit, overlong=overlong,
@@ -211,7 +212,8 @@ def methods_of(registry: Registry, produces: set[type[Any]]) -> list[Method]:
     from typing import cast
 
     found = [cast(type[Method], cls) for _, cls in registry.current(Method.kind)]
-    return [cls.model_construct() for cls in found if produces and all(issubclass(p, cls.consumes) for p in produces)]
+    fitting = [cls for cls in found if produces and all(issubclass(p, cls.consumes) for p in produces)]
+    return [cls.model_construct(**{}) for cls in fitting]
 
 
 # ---------------------------------------------------------------------------------------------- volume and length
@@ -253,13 +255,13 @@ def _lengths(found: Audit, limit: int | None, overlong: Overlong) -> Iterator[Fi
     if found.unit == "characters":
         long = sum(size > limit * CHARACTERS_PER_TOKEN for size in found.lengths)
         if long / rows > CUT.value:
-            text = f"about {percent(long, rows)} of the rows are longer than {limit:,} tokens, at 4 characters a token"
+            text = f"longer than {limit:,} tokens: about {percent(long, rows)} of the rows, at 4 characters a token"
             yield Finding("length", "warn", text, "add --model to count tokens", long, rows, threshold=CUT)
         return
     if not found.overlong:
         return
     fate = {"error": "refused", "drop": "dropped", "truncate": "cut", "split": "split"}[overlong]
-    text = f"{found.overlong:,} rows ({percent(found.overlong, rows)}) are longer than {limit:,} tokens and {fate}"
+    text = f"longer than {limit:,} tokens, and {fate}: {shared(found.overlong, rows)}"
     level: Level = "warn" if overlong != "split" and found.overlong / rows > CUT.value else "fine"
     yield Finding("length", level, text, "raise --max-length", found.overlong, rows, threshold=CUT)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.chat import MARKS, checked_messages
-from tunesmith.data.quality.findings import UNENDED, UNKNOWN, Finding, Place, judged_share, percent
+from tunesmith.data.quality.findings import UNENDED, UNKNOWN, Finding, Place, judged_share, percent, shared
 from tunesmith.data.quality.wording import texts_in
 from tunesmith.data.report import SHOWN, printable
 from tunesmith.examples import Completion, Conversation, Text
@@ -114,29 +114,30 @@ class Templates:
     # ------------------------------------------------------------------------------------------ what was found
     def findings(self) -> Iterator[Finding]:
         """What the model would not see, or see otherwise."""
-        text = f"{self.doubled.rows:,} rows ({percent(self.doubled.rows, self.rows)}) begin with two BOS tokens"
+        text = f"rows that begin with two BOS tokens: {shared(self.doubled.rows, self.rows)}"
         if self.doubled.rows:
             fix = "take the BOS out of the text or out of the chat template: the tokenizer writes one"
             yield Finding("bos", "warn", text, fix, self.doubled.rows, self.rows, tuple(self.doubled.places))
-        share = percent(self.unended.rows, self.ended)
         yield from judged_share(
             "end",
             self.unended.rows,
             self.ended,
             UNENDED,
-            f"{self.unended.rows:,} rows ({share}) do not train a token that stops generation",
+            f"no token that stops generation is trained on: {shared(self.unended.rows, self.ended)}",
             fix="let the chat template end the assistant's turn with a special token",
             places=tuple(self.unended.places),
             above="stop",
             below="warn",
         )
         if self.opened.rows:
-            text = f"{self.opened.rows:,} of {self.chats:,} chats are not opened as the model is asked"
+            chats = f"{shared(self.opened.rows, self.chats)} of the first chats"
+            text = f"the answer is not opened as the model is asked: {chats}"
             fix = "the template opens the assistant's turn in another way than it writes one: choose one that agrees"
             text = f"{text}: {self.opened.example}"
             yield Finding("opening", "warn", text, fix, self.opened.rows, self.chats, tuple(self.opened.places))
         if self.lost.rows:
-            text = f"{self.lost.rows:,} of {self.looked_at:,} rows are another text once tokenised: {self.lost.example}"
+            rows = f"{shared(self.lost.rows, self.looked_at)} of the first rows"
+            text = f"another text once tokenised: {rows}; {self.lost.example}"
             fix = "the tokenizer changes or drops characters: is it the one of the model?"
             yield Finding("round-trip", "warn", text, fix, self.lost.rows, self.looked_at, tuple(self.lost.places))
         if self.tokens and self.unknown / self.tokens > UNKNOWN.value:

@@ -34,7 +34,7 @@ def texts_in(value: Any) -> Iterator[str]:
 
 def written(passage: Any) -> str:
     """A passage as text: messages one after the other."""
-    return passage if isinstance(passage, str) else "\n".join(texts_in(passage))
+    return passage if isinstance(passage, str) else "\n".join(text for turn in passage for text in _turn(turn))
 
 
 def pieces(example: Example) -> list[str]:
@@ -51,7 +51,14 @@ def pieces(example: Example) -> list[str]:
 def _said(passage: Any) -> list[str]:
     if isinstance(passage, str):
         return [passage]
-    return [text for turn in passage if turn.get("role") != "system" for text in texts_in(turn)]
+    return [text for turn in passage if turn.get("role") != "system" for text in _turn(turn)]
+
+
+def _turn(turn: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(turn.get("content"), str) and len(turn) == 2:
+        yield turn["content"]
+    else:
+        yield from texts_in(turn)
 
 
 def prompt_of(example: Example) -> str | None:
