@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from tunesmith.cli.common import COMMANDS
 from tunesmith.cli.main import main
 from tunesmith.plugins import Registry
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, text: str = README) -> list[str]:
     """The code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def own_part(heading: str) -> str:
@@ -26,27 +29,51 @@ def own_part(heading: str) -> str:
     return re.split(r"\n##+ ", README.partition(f"\n## {heading}\n")[2])[0]
 
 
-def lines() -> list[str]:
+def lines(text: str = README) -> list[str]:
     """Every line of shell but comments."""
-    return [line for block in blocks("sh") for line in block.splitlines() if line and not line.startswith("#")]
+    return [line for block in blocks("sh", text) for line in block.splitlines() if line and not line.startswith("#")]
 
 
-def test_everything_after_the_set_up_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "chat.yaml").write_text(*blocks("yaml"), encoding="utf-8")
-    (tmp_path / "my_plugin.py").write_text(*blocks("python"), encoding="utf-8")
-    assert main(["demo", "--quick"]) == 0
-    typed = [line for line in lines() if "pip install" not in line]
-    assert sum(line.startswith("tunesmith run ") for line in typed) >= 5
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the demo leaves, in its quick form."""
+    folder = tmp_path_factory.mktemp("demo")
+    assert main(["demo", "--quick", "--output", str(folder / "runs" / "demo")]) == 0
+    return folder
+
+
+def type_all(typed: list[str]) -> None:
     for line in typed:
         command, *arguments = shlex.split(line)
         if command == "tunesmith":
             assert main(arguments) == 0, line
         else:
             subprocess.run(["bash", "-euc", line], check=True)
-    for name in ("model", "run.yaml", "metrics.jsonl", "data_report.json", "manifest.json", "log.txt"):
+
+
+def test_everything_after_the_set_up_works(demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chat.yaml").write_text(*blocks("yaml"), encoding="utf-8")
+    (tmp_path / "my_plugin.py").write_text(*blocks("python"), encoding="utf-8")
+    typed = [line for line in lines() if "pip install" not in line]
+    assert sum(line.startswith("tunesmith run ") for line in typed) >= 5
+    type_all(typed)
+    for name in ("model", "run.yaml", "report.html", "metrics.jsonl", "data_report.json", "manifest.json", "log.txt"):
         assert f"`{name}`" in README or f"`{name}/`" in README
         assert (tmp_path / "runs" / "domain" / name).exists()
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+def test_guides_work(guide: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    type_all(lines(guide.read_text(encoding="utf-8")))
+
+
+def test_files_that_are_linked_are_there() -> None:
+    linked = re.findall(r"\]\(([^)#]+)", README)
+    assert linked and not [name for name in linked if not (ROOT / name).exists()]
 
 
 def test_both_set_up_lines_install_the_same_way_and_end_with_what_they_promise() -> None:
