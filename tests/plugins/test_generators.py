@@ -9,7 +9,7 @@ from tunesmith import ConfigError, DataError, Sampling
 from tunesmith.data.trees import Batch, Branch, Tree
 from tunesmith.scoring.probe import choose
 from tunesmith.scoring.scorer import Scorer
-from tunesmith_plugins.generators import Native
+from tunesmith_plugins.generators import Native, trial
 from tunesmith_plugins.generators.cached import Cached, LeftPadded
 from tunesmith_plugins.generators.native import Growth
 from tunesmith_plugins.generators.slots import Slots
@@ -287,3 +287,10 @@ def test_a_stride_of_steps_changes_no_sample(llama, prompts, monkeypatch) -> Non
 
     monkeypatch.setattr(Growth, "__init__", strided)
     same(engine.generate(prompts, SEEDS, Sampling(max_new_tokens=11)), wanted)
+
+
+def test_the_trial_of_a_cache_does_not_depend_on_the_temperature_of_the_run():
+    policy = scorer_of(make("Llama"))
+    policy.temperature = 0.7
+    assert trial.choose(policy) is Slots
+    assert policy.temperature == 0.7

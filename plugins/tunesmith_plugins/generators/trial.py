@@ -112,4 +112,8 @@ def largest_gap(policy: Scorer, samples: Sequence[tuple[Ids, Sample]]) -> float:
     """Largest difference between the log-probabilities of samples, at temperature 1, and what the trainer says."""
     trees = [Tree(prompt, (Branch(s.ids, np.ones(len(s.ids), dtype=np.bool_)),)) for prompt, s in samples]
     found = torch.from_numpy(np.concatenate([sample.logps for _, sample in samples]))
-    return (found - policy.token_logps(Batch(trees)).logps.cpu()).abs().max().item()
+    temperature, policy.temperature = policy.temperature, 1.0  # a run may score at another one
+    try:
+        return (found - policy.token_logps(Batch(trees)).logps.cpu()).abs().max().item()
+    finally:
+        policy.temperature = temperature
