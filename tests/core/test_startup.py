@@ -28,7 +28,7 @@ LOOKING = [
     ("advise", "--help"), ("budget", "--help"),
     ("new", "--help"), ("install", "--help"), ("uninstall", "--help"),
     ("list", "rewards"), ("vocab", "--help"), ("vocab", "measure", "--help"), ("vocab", "expand", "--help"),
-    ("report", "--help"), ("compare", "--help"),
+    ("report", "--help"), ("compare", "--help"), ("chat", "--help"), ("export", "--help"),
 ]  # fmt: skip
 
 

@@ -188,14 +188,14 @@ def _extras() -> list[str]:
 
 def _package(wanted: Any) -> Check:
     rule = f"needs {wanted.specifier}" if wanted.specifier else "any version"
-    rule += f", tested with {TESTED[wanted.name]}" if wanted.name in TESTED else ""
     fix = f"pip install '{wanted.name}{wanted.specifier}'"
     try:
         found = metadata.version(wanted.name)
     except metadata.PackageNotFoundError:
         return Check("Packages", wanted.name, "broken", f"not installed, {rule}", fix)
     if wanted.specifier.contains(found, prereleases=True):
-        return Check("Packages", wanted.name, "ok", f"{found} ({rule})")
+        tested = f", tested with {TESTED[wanted.name]}" if wanted.name in TESTED else ""
+        return Check("Packages", wanted.name, "ok", f"{found} ({rule}{tested})")
     return Check("Packages", wanted.name, "broken", f"installed is {found}, {rule}", fix)
 
 
