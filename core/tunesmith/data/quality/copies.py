@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -47,7 +46,8 @@ class Ledger:
         self._file.append(self._files.setdefault(row.file, len(self._files)))
         self._line.append(row.line)
         self._keys.append(key)
-        self._prompts.append(key_of(prompt_of(example) or "") if self.asks else 0)
+        prompt = prompt_of(example) if self.asks else None
+        self._prompts.append(key_of(prompt) if prompt and prompt.strip() else 0)
         self._sketches.append(sketches.add("\n".join(pieces(example))))
 
     @property
@@ -77,7 +77,7 @@ class Ledger:
         prompts = np.array(self._prompts, dtype=np.uint64)
         both = np.unique(np.stack([prompts, self.keys], axis=1), axis=0) if len(self) else np.empty((0, 2), np.uint64)
         asked, answers = np.unique(both[:, 0], return_counts=True)
-        found: Flags = np.isin(prompts, asked[answers > 1])
+        found: Flags = np.isin(prompts, asked[(answers > 1) & (asked > 0)])
         return found
 
 
@@ -162,11 +162,10 @@ class Copies:
 
     def numbers(self, ledger: Ledger) -> dict[str, int | float]:
         """For programs."""
-        counts = Counter(short=int((ledger.sketches < 0).sum()))
         return {
             "near_duplicates": len(self.near_of(ledger)),
             "jaccard": SIMILAR.value,
-            "not_compared": counts["short"],
+            "not_compared": int((ledger.sketches < 0).sum()),
             "shortest_bytes": SHORTEST,
             "answered_otherwise": int(ledger.contradicted().sum()) if ledger.asks else 0,
         }
