@@ -89,6 +89,10 @@ class VLLM(Generator):
     timeout: float = Field(default=600.0, gt=0)
     """Seconds that a request to the server may take."""
 
+    def outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
+        """The server, where there is one."""
+        return (("address", self.url),) if self.mode == "server" else ()
+
     def memory_needed(self, answers: int, longest: int) -> EngineMemory:
         """Its share of the device where it is colocated; nothing where a server has a device of its own."""
         if self.mode == "server":
