@@ -1,6 +1,7 @@
 """Transcripts in Markdown: the files they show, the commands they type, and whether what is printed is what they say.
 
-A block that begins with ```` ```LANGUAGE title="NAME" ```` is a file. In a block ```` ```console ```` a line that
+A block that begins with ```` ```LANGUAGE title="NAME" ```` is a file, and ```` ```diff title="NAME" ```` changes one: a
+blank line stands between places, and what is taken away must be there once. In a block ```` ```console ```` a line that
 begins with ``$`` is typed (one that ends with a backslash goes on in the next), and the lines below it are what is
 printed: results and progress in the order in which they come. ``...`` stands for any text in a line, and alone for any
 lines.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import subprocess
@@ -31,6 +33,7 @@ class Step:
     printed: list[str] = field(default_factory=list)
     file: str = ""
     content: str = ""
+    changes: bool = False
 
 
 def steps(text: str) -> list[Step]:
@@ -40,7 +43,7 @@ def steps(text: str) -> list[Step]:
         info, body = fence["info"].strip(), fence["body"]
         title = TITLE.search(info)
         if title:
-            found.append(Step(file=title[1], content=body))
+            found.append(Step(file=title[1], content=body, changes=info.startswith("diff ")))
         elif info == "console":
             found += _commands(body)
     return found
@@ -74,6 +77,9 @@ class Shell:
         if command == "echo $?":
             return f"{self.code}\n"
         words = shlex.split(command)
+        if words[0] == "cd":
+            os.chdir(words[1])
+            return ""
         if words[0] != "tunesmith" or set(words) & {"|", ">", "&&", ";"}:
             done = subprocess.run(
                 ["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
@@ -93,9 +99,21 @@ def play(text: str) -> Iterator[tuple[Step, str]]:
         if step.file:
             path = Path(step.file)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(step.content, encoding="utf-8")
+            path.write_text(changed(path, step.content) if step.changes else step.content, encoding="utf-8")
         else:
             yield step, shell.type(step.command)
+
+
+def changed(path: Path, difference: str) -> str:
+    """The text of a file after a change. Raises `AssertionError` where what it changes is not there once."""
+    text = path.read_text(encoding="utf-8")
+    for place in difference.strip("\n").split("\n\n"):
+        lines = place.splitlines()
+        old = "".join(f"{line[1:]}\n" for line in lines if line[0] in " -")
+        new = "".join(f"{line[1:]}\n" for line in lines if line[0] in " +")
+        assert text.count(old) == 1, f"{path}: {text.count(old)} times\n{old}"
+        text = text.replace(old, new)
+    return text
 
 
 def agrees(expected: list[str], printed: str) -> bool:
