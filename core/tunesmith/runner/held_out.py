@@ -8,7 +8,6 @@ from itertools import chain, islice
 from typing import Any
 
 import numpy as np
-import torch
 
 from tunesmith.components import DataSpec
 from tunesmith.data.detect import SAMPLE, Taker, choose_format
@@ -18,11 +17,9 @@ from tunesmith.data.rows import Intake
 from tunesmith.data.trees import Batch, Tree
 from tunesmith.errors import DataError
 from tunesmith.examples import Text
-from tunesmith.models.loading import check_exists, load_policy, pick_device, pick_dtype, quiet_transformers
+from tunesmith.models.loading import check_exists, quiet_transformers
 from tunesmith.plugins import Registry
-from tunesmith.runner.measure import RESAMPLES, Estimate, Scores
-from tunesmith.scoring.probe import choose
-from tunesmith.scoring.scorer import Scorer
+from tunesmith.runner.measure import RESAMPLES, Estimate, Scores, frozen_policy
 from tunesmith.settings import RunSettings
 
 
@@ -91,12 +88,7 @@ def _score(
     tokenizer = load_tokenizer(run)
     encoder = Encoder(tokenizer)
     documents = read_documents(spec, registry, encoder, limit=limit, max_length=max_length)
-    device = pick_device(run)
-    dtype = pick_dtype(run, device)
-    module = load_policy(run, tokenizer, device, dtype)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else encoder.eos_id
-    policy = Scorer(module.eval().requires_grad_(False), pad_id=pad, autocast=dtype == torch.bfloat16)
-    choose(policy)
+    policy = frozen_policy(run, tokenizer, encoder)
     pieces = [tree for document in documents for tree in document]
     owner = np.repeat(np.arange(len(documents)), [len(document) for document in documents])
     sums = policy.branch_sums(Batch(pieces)).double().cpu().numpy()[:, 0]

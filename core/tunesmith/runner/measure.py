@@ -103,17 +103,23 @@ def measure(models: Sequence[str], plan: Plan, registry: Registry, settings: Map
         return [_measure(model, plan, registry, settings, panel) for model in models]
 
 
-def _measure(model: str, plan: Plan, registry: Registry, settings: Mapping[str, Any], panel: Panel) -> Measured:
-    run = RunSettings.model_validate({"model": model, "data": (plan.data,), **settings})
-    tokenizer = load_tokenizer(run)
-    encoder = Encoder(tokenizer)
-    trees = read_prompts(plan.data, registry, encoder, plan.rewards, limit=plan.limit, max_length=plan.max_length)
+def frozen_policy(run: RunSettings, tokenizer: Any, encoder: Encoder) -> Scorer:
+    """The model of these settings on its fastest path, to be measured and not trained. Raises `ResourceError`."""
     device = pick_device(run)
     dtype = pick_dtype(run, device)
     module = load_policy(run, tokenizer, device, dtype)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else encoder.eos_id
     policy = Scorer(module.eval().requires_grad_(False), pad_id=pad, autocast=dtype == torch.bfloat16)
     choose(policy)
+    return policy
+
+
+def _measure(model: str, plan: Plan, registry: Registry, settings: Mapping[str, Any], panel: Panel) -> Measured:
+    run = RunSettings.model_validate({"model": model, "data": (plan.data,), **settings})
+    tokenizer = load_tokenizer(run)
+    encoder = Encoder(tokenizer)
+    trees = read_prompts(plan.data, registry, encoder, plan.rewards, limit=plan.limit, max_length=plan.max_length)
+    policy = frozen_policy(run, tokenizer, encoder)
     found = Measured(model, np.empty((len(trees), 0)), np.empty(0))
     with contextlib.closing(plan.generator.open(policy, tokenizer, encoder.stop_ids)) as session, torch.no_grad():
         if plan.samples:
