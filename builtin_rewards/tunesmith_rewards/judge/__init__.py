@@ -89,7 +89,7 @@ class Judge(Reward):
         if ("reference" in places) != (self.reference is not None):
             raise ValueError("template: {reference} and the setting reference (a column) need each other")
 
-    def outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
+    def needed_from_outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
         """The endpoint."""
         return (("address", self.base_url),)
 

@@ -105,7 +105,7 @@ def _of_run(run: Run, stage: str, made: Path | None) -> Iterator[Needed]:
 
 def _of_component(component: Component, stage: str) -> Iterator[Needed]:
     use = f"{stage}{component.kind} {component.name}"
-    for kind, name in component.outside():
+    for kind, name in component.needed_from_outside():
         yield _dataset(name, use) if kind == "dataset" else _address(name, use)
     if isinstance(component, Reward):
         for name in component.models_held():

@@ -43,7 +43,7 @@ class Component(Settings):
         self._selector = selector
         return self
 
-    def outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
+    def needed_from_outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
         """What it would ask a network for (`tunesmith doctor --offline`): data sets of the hub by name, addresses."""
         return ()
 

@@ -240,7 +240,9 @@ class _Export:
             name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor
             for name, tensor in load_file(source / WEIGHTS).items()
         }
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        with safe_open(source / WEIGHTS, framework="torch") as file:
+            said = file.metadata()
+        save_file(tensors, folder / WEIGHTS, metadata=said)
 
     def _copy_beside(self, folder: Path) -> None:
         for name in (self.found.base, self.found.name):
@@ -269,7 +271,7 @@ class _Export:
 
 def _adapter_dtype(found: Found) -> torch.dtype:
     """What an adapter's weights are stored in."""
-    with safe_open(Path(found.name) / WEIGHTS, framework="pt") as file:
+    with safe_open(Path(found.name) / WEIGHTS, framework="torch") as file:
         name = next(iter(file.keys()))
         dtype: torch.dtype = file.get_tensor(name).dtype
     return dtype

@@ -89,7 +89,7 @@ class VLLM(Generator):
     timeout: float = Field(default=600.0, gt=0)
     """Seconds that a request to the server may take."""
 
-    def outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
+    def needed_from_outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
         """The server, where there is one."""
         return (("address", self.url),) if self.mode == "server" else ()
 

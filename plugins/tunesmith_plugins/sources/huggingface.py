@@ -61,7 +61,7 @@ class HuggingFace(Source):
         folder = os.path.dirname(word)
         return None if folder and os.path.exists(folder) else {"path": word}
 
-    def outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
+    def needed_from_outside(self) -> Iterable[tuple[Literal["dataset", "address"], str]]:
         """The data set, unless it is a folder."""
         return () if os.path.exists(os.path.expanduser(self.path)) else (("dataset", self.path),)
 
