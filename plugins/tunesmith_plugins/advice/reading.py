@@ -22,10 +22,11 @@ from tunesmith import (
 from tunesmith_plugins.advice.engine import Facts
 
 if TYPE_CHECKING:
-    from tunesmith import DataSpec, Example, Method, Reward, Row
+    from tunesmith import DataSpec, Example, Method, Reward
     from tunesmith.commands import Registry
     from tunesmith.data.audit import Audit
     from tunesmith.data.encoding import Encoder
+    from tunesmith.data.rows import Outcome
 
 SHAPES = {"text": Text, "demonstration": Demonstration, "pair": Comparison, "label": Unpaired, "prompt": Prompt}
 SAMPLE = 200
@@ -239,18 +240,21 @@ def likeliest(answers: Sequence[str]) -> tuple[str, ...]:
 
 
 def overlapping(registry: Registry, specs: Sequence[DataSpec], held_out: DataSpec) -> float:
-    """Share of the held-out rows whose content stands in the training rows."""
-    seen = {key for spec in specs for key in _contents(registry, spec)}
-    return share(key in seen for key in _contents(registry, held_out))
+    """Share of the held-out rows that stand in the training rows, as `tunesmith data check --against` finds them."""
+    from tunesmith.data.quality.survey import read_leaks
+
+    leaks = read_leaks(held_out, registry)
+    for spec in specs:
+        for outcome in _outcomes(registry, spec):
+            if outcome.status == "used" and outcome.example is not None:
+                leaks.add(spec.source.label(), outcome.row, outcome.example)
+    return len(leaks.leaked()) / len(leaks.asked)
 
 
-def _contents(registry: Registry, spec: DataSpec) -> Iterator[int]:
+def _outcomes(registry: Registry, spec: DataSpec) -> Iterator[Outcome]:
     from tunesmith.data.audit import first_rows
     from tunesmith.data.detect import Taker, choose_format
-    from tunesmith.data.rows import Intake, content_key
+    from tunesmith.data.rows import Intake
 
     verdict = choose_format(spec, first_rows(spec, 0, SAMPLE), registry, Taker())
-    rows: Iterable[Row] = spec.source.rows()
-    for outcome in Intake(verdict.format, columns=spec.map, taker=Taker()).outcomes(rows):
-        if outcome.status == "used":
-            yield content_key(outcome)
+    return Intake(verdict.format, columns=spec.map, taker=Taker()).outcomes(spec.source.rows())
