@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from tunesmith.report.compare import Comparison
 
 
+WIDE = 60
+"""Columns for the names of what is compared, in the head of a table."""
+
+
 @click.command("report")
 @click.argument("run", metavar="RUN")
 @click.option("--output", metavar="FILE", help="Where to write it; RUN/report.html when not given.")
@@ -38,13 +42,17 @@ def report(run: str, output: str | None) -> None:
 @click.command("compare")
 @click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True)
 @click.option("--metric", "metrics", metavar="NAME", multiple=True, help="Compare this metric as well; may hold *.")
+@click.option("--by", metavar="SETTING", multiple=True, help="Runs that agree in this are a group; not all settings.")
 @click.option("--html", "output", metavar="FILE", help="Also write a page with curves.")
 @click.option("--json", "as_json", is_flag=True, help="For programs, with the numbers of every run.")
 @plugin_options
-def compare(runs: tuple[str, ...], metrics: tuple[str, ...], output: str | None, as_json: bool) -> None:
+def compare(
+    runs: tuple[str, ...], metrics: tuple[str, ...], by: tuple[str, ...], output: str | None, as_json: bool
+) -> None:
     """Hold runs against each other.
 
-    Runs that differ in nothing but their seed are a group: its numbers are means with their standard deviation.
+    Runs that differ in nothing but their seed are a group: its numbers are means with their standard deviation. With
+    `--by method` all runs of a method are one, whatever else they differ in; what that is, is said.
     """
     from tunesmith.report.compare import compare as compared
     from tunesmith.report.folder import read
@@ -52,7 +60,7 @@ def compare(runs: tuple[str, ...], metrics: tuple[str, ...], output: str | None,
     folders = list(dict.fromkeys(_folder(run).resolve() for run in runs))
     if len(folders) < 2:
         raise ConfigError("one run cannot be compared", fix="give the folders of two runs or more")
-    comparison = compared([read(_shown(folder), samples=False) for folder in folders], metrics)
+    comparison = compared([read(_shown(folder), samples=False) for folder in folders], metrics, by)
     if as_json:
         terminal.print_json(comparison.as_dict())
     else:
@@ -109,13 +117,20 @@ def _lines(comparison: Comparison) -> list[str]:
 
     groups = comparison.groups
     runs = sum(len(group.runs) for group in groups)
-    head = ["", *(f"{group.name} (n={len(group.runs)})" for group in groups)]
+    names, legend = [f"{group.name} (n={len(group.runs)})" for group in groups], []
+    if sum(map(len, names)) > WIDE:  # long names stand once, and their letters in the tables
+        letters = [f"[{i}]" for i in range(1, len(groups) + 1)]
+        legend = [f"{letter} {name}" for letter, name in zip(letters, names, strict=True)]
+        names = letters
+    head = ["", *names]
     body = [[row.name, *(spread.text(row.show) for spread in row.spreads)] for row in comparison.rows]
-    lines = [f"{runs} runs in {len(groups)} groups; mean +- sd over runs", "", *_columns([head, *body])]
+    title = f"{runs} runs in {len(groups)} groups; mean +- sd over runs"
+    lines = [title, "", *([*map(printable, legend), ""] if legend else []), *_columns([head, *body])]
     lines += ["", "final: mean of the last 10% of the steps; best: of the smoothed course"]
     if comparison.differ:
         lines += ["", "settings that differ"]
-        lines += _columns([[f"  {name}", *map(_value, values)] for name, values in comparison.differ.items()])
+        differing = [[f"  {name}", *map(_value, values)] for name, values in comparison.differ.items()]
+        lines += _columns([head, *differing] if legend else differing)
     return lines + [f"note: {printable(note)}" for note in comparison.notes]
 
 

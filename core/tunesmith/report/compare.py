@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal
 
+from tunesmith.errors import ConfigError, did_you_mean
 from tunesmith.report.folder import Curve, RunFolder
 from tunesmith.report.overview import steps_done, total_steps, wall_seconds
 from tunesmith.report.svg.scales import Point, number, smooth
@@ -86,17 +87,19 @@ class Spread:
 
 @dataclass(slots=True)
 class Group:
-    """Runs that differ in nothing but their seed.
+    """Runs that differ in nothing but their seed, or that were put together on request.
 
     Attributes:
         settings: what they share, flat.
         runs: at least one.
         name: what tells it from the other groups.
+        varies: settings in which its own runs differ.
     """
 
     settings: dict[str, Any]
     runs: list[RunFolder] = field(default_factory=list)
     name: str = ""
+    varies: list[str] = field(default_factory=list)
 
     def over(self, of: Callable[[RunFolder], float | None]) -> Spread:
         """A number of each run."""
@@ -148,27 +151,42 @@ class Comparison:
         }
 
 
-def compare(runs: Sequence[RunFolder], metrics: Sequence[str] = ()) -> Comparison:
+def compare(runs: Sequence[RunFolder], metrics: Sequence[str] = (), by: Sequence[str] = ()) -> Comparison:
     """Group runs and hold the groups against each other.
 
     Args:
         runs: at least one.
         metrics: names (or patterns) of further metrics.
+        by: settings whose values make a group; by default all but the seed.
+
+    Raises:
+        ConfigError: no run has such a setting.
     """
-    groups = grouped(runs)
+    groups = grouped(runs, by)
     differ = _differing(groups)
     _name(groups, differ)
     return Comparison(groups, differ, [*_metric_rows(groups, metrics), *_cost_rows(groups)], _notes(groups))
 
 
 # ---------------------------------------------------------------------------------------------- groups
-def grouped(runs: Iterable[RunFolder]) -> list[Group]:
-    """Runs by their settings, in the order in which they were given."""
+def grouped(runs: Sequence[RunFolder], by: Sequence[str] = ()) -> list[Group]:
+    """Runs by their settings (by some of them alone, where ``by`` names any), in the order in which they were given."""
     groups: dict[str, Group] = {}
-    for run in runs:
-        settings = {key: value for key, value in flat(run.settings).items() if key.partition(".")[0] not in APART}
-        key = json.dumps(settings, sort_keys=True, default=str)
-        groups.setdefault(key, Group(settings)).runs.append(run)
+    found = [flat(run.settings) for run in runs]
+    known = {key for settings in found for key in settings}
+    for name in by:
+        if name not in known:
+            raise ConfigError(f"--by {name}: no run has such a setting{did_you_mean(name, known)}")
+    for run, whole in zip(runs, found, strict=True):
+        settings = {key: value for key, value in whole.items() if key.partition(".")[0] not in APART}
+        key = json.dumps({name: whole.get(name) for name in by} if by else settings, sort_keys=True, default=str)
+        group = groups.setdefault(key, Group(settings))
+        group.runs.append(run)
+        names = {*group.settings, *settings} if by else ()
+        group.varies += [name for name in sorted(names) if group.settings.get(name) != settings.get(name)]
+    for group in groups.values():
+        group.varies = sorted(set(group.varies))
+        group.settings = {name: value for name, value in group.settings.items() if name not in group.varies}
     return list(groups.values())
 
 
@@ -306,6 +324,8 @@ def kl_at(run: RunFolder, level: float) -> float | None:
 def _notes(groups: Sequence[Group]) -> list[str]:
     notes = []
     for group in groups:
+        if group.varies:
+            notes.append(f"{group.name}: its runs differ in {', '.join(group.varies)}")
         seeds = [run.settings.get("seed") for run in group.runs]
         if len(set(map(str, seeds))) < len(seeds):
             notes.append(f"{group.name}: the same seed more than once ({', '.join(map(str, seeds))})")

@@ -6,6 +6,7 @@ import statistics
 
 import pytest
 
+from tunesmith.errors import ConfigError
 from tunesmith.report.compare import Spread, common_reward, compare, flat, grouped, kl_at, step_at
 from tunesmith.report.compare_page import page
 from tunesmith.report.folder import read
@@ -169,3 +170,22 @@ def test_one_run_is_refused_and_so_is_another_folder(cli, runs, tmp_path):
 def test_what_a_run_file_says_does_not_steer_the_terminal(cli, folder):
     made = [folder(str(i), settings={"model": f"\x1b[2J{i}"}) for i in (0, 1)]
     assert cli("compare", *made).out.count(r"\x1b[2J0") == 2  # in the name of a group, and as a setting
+
+
+def test_groups_by_a_setting_alone_say_in_what_else_their_runs_differ(folder):
+    """As for runs that start from models of their own: what they share is compared, the rest is a note."""
+    runs = [
+        read(folder(f"{method}-{seed}", settings={"method": method, "seed": seed, "model": f"start-{seed}"}))
+        for method in ("one", "other")
+        for seed in (0, 1)
+    ]
+    assert len(grouped(runs)) == 4
+    comparison = compare(runs, by=["method"])
+    assert [(group.name, len(group.runs), group.varies) for group in comparison.groups] == [
+        ("one", 2, ["model"]),
+        ("other", 2, ["model"]),
+    ]
+    assert list(comparison.differ) == ["method"]
+    assert "one: its runs differ in model" in comparison.notes
+    with pytest.raises(ConfigError, match="--by methodd: no run has such a setting; did you mean 'method'"):
+        compare(runs, by=["methodd"])
