@@ -33,6 +33,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "sft": {"batch_size": 8},
     "dpo": {"batch_size": 4},
     "rm": {"batch_size": 4},
+    "kto": {"batch_size": 8},
     "grpo": {"batch_size": 2, "group_size": 4, "probe": 0, "kl_coef": 0.1},
     "ppo": {"batch_size": 8, "probe": 0, "update_epochs": 1},
 }
@@ -50,7 +51,7 @@ def grid() -> Iterator[dict[str, Any]]:
         ):
             for length in lengths:
                 yield {"shape": shape, "method": method, "length": length, "micro_tokens": 1024}
-    for method in METHODS:
+    for method in ("sft", "dpo", "rm", "grpo", "ppo"):
         lora = {"shape": "llama", "method": method, "length": 256, "adapter": "lora"}
         yield {**lora, "micro_tokens": 2048}
         if method in ("sft", "dpo"):
@@ -60,6 +61,13 @@ def grid() -> Iterator[dict[str, Any]]:
         yield {
             "shape": "llama", "method": "sft", "length": 2048, "micro_tokens": micro, "activation_checkpointing": True
         }  # fmt: skip
+    yield {**{"shape": "llama", "method": "ppo", "length": 256, "adapter": "lora"}, "activation_checkpointing": True,
+           "micro_tokens": 2048}  # fmt: skip
+    yield {"shape": "qwen3", "method": "dpo", "length": 1024, "micro_tokens": 1024}
+    yield {"shape": "qwen3", "method": "dpo", "length": 512, "micro_tokens": 1024, "reference": "cached"}
+    yield {"shape": "llama", "method": "kto", "length": 512, "micro_tokens": 1024}
+    yield {"shape": "llama-mha", "method": "sft", "length": 512, "micro_tokens": 1024, "dtype": "bf16",
+           "adapter": "lora", "quantize": "4bit"}  # fmt: skip
 
 
 def make(folder: Path) -> None:
@@ -100,6 +108,8 @@ def settings_of(folder: Path, point: dict[str, Any]) -> dict[str, Any]:
             rows.append({"prompt": text(length // 2 - 8, i)})
         elif method == "sft":
             rows.append({"prompt": f"{i}", "completion": rest})
+        elif method == "kto":
+            rows.append({"prompt": f"{i}", "completion": rest, "label": bool(i % 2)})
         else:
             rows.append(
                 {
@@ -157,12 +167,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--every", type=int, default=1, help="every n-th point only")
+    parser.add_argument("--after", type=int, default=0, help="leave out so many of the first points")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         measure(Path(options.one[0]), json.loads(options.one[1]))
         return
-    points = list(grid())[:: 9 if options.quick else options.every]
+    points = list(grid())[options.after :: 9 if options.quick else options.every]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder)
@@ -182,7 +193,7 @@ def main() -> None:
             errors.append(predicted / measured - 1)
             also = ", ".join(
                 str(point[k]).replace("True", "checkpointing")
-                for k in ("adapter", "activation_checkpointing")
+                for k in ("adapter", "activation_checkpointing", "quantize", "reference")
                 if k in point
             )
             print(

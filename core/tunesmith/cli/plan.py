@@ -18,7 +18,8 @@ from tunesmith.plugins import Registry
 
 if TYPE_CHECKING:
     from tunesmith.config import Layers, Run
-    from tunesmith.plan.memory import Estimate, Memory
+    from tunesmith.plan.account import Memory
+    from tunesmith.plan.memory import Estimate
 
 QLORA = {"qlora": "lora", "qdora": "dora"}
 
@@ -120,6 +121,8 @@ def _plan(ctx: click.Context, target: Target, registry: Registry, params: Mappin
     memory.notes[:0] = notes
     facts = _facts(run, memory, estimate, params)
     facts["against"] = _against(registry, layers, estimate, others, params["judge"])
+    lost = facts["ladder"] and facts["ladder"][0]["bytes"] > facts["limit"]
+    facts["instead"] = _instead(registry, layers, estimate, memory, run, params["judge"]) if lost else []
     if params["trace"]:
         whole = Estimate(device, params["gpus"], params["prompt_tokens"], whole=True)
         facts["traced"] = whole.of(run).total
@@ -165,6 +168,8 @@ def _facts(run: Run, memory: Memory, estimate: Estimate, params: Mapping[str, An
 
 def _assumptions(run: Run, memory: Memory, estimate: Estimate) -> list[str]:
     """What was taken for granted."""
+    from tunesmith.plan.region import outside
+
     policy = memory.held[0]
     notes = []
     if policy.blueprint.made_up:
@@ -180,15 +185,15 @@ def _assumptions(run: Run, memory: Memory, estimate: Estimate) -> list[str]:
     dtype = "bf16" if policy.setup.autocast else "fp32"
     notes.append(f"computed in {dtype}; trained weights and their states, and copies of models, are kept in fp32")
     if policy.setup.quantize != "none":
-        notes.append("layers are made full weights one at a time, which is counted as working memory of one layer only")
+        notes.append("quantised weights are made whole one at a time: there is room for the largest (working memory)")
     if estimate.devices > 1:
         notes.append("every device holds all models and a share of the rows: runs do not shard")
-    if not estimate.device.cpu:
+    unmeasured = outside(run, memory, estimate.device, estimate.devices)
+    if unmeasured:
         notes.append(
-            "outside the validated region: predictions were held against runs on a processor in fp32, not a GPU"
+            f"outside the validated region: {', '.join(unmeasured)}; predictions were held against runs of small "
+            "models on a processor in fp32"
         )
-    elif dtype != "fp32" or policy.setup.quantize != "none":
-        notes.append("outside the validated region: predictions were held against runs in fp32 without quantisation")
     return notes
 
 
@@ -216,6 +221,28 @@ def _against(
              "models": [held.role for held in memory.held]}
         )  # fmt: skip
     return rows
+
+
+def _instead(
+    registry: Registry, layers: Layers, estimate: Estimate, memory: Memory, run: Run, judge: str | None
+) -> list[dict[str, Any]]:
+    """Methods that learn from the same rows and need less, with the same settings; the smallest first."""
+    from tunesmith.errors import TunesmithError
+
+    found: list[dict[str, Any]] = []
+    for name in registry.names("method"):
+        cls = cast(type[Method], registry.get("method", name))
+        if (
+            name == run.method.name
+            or cls.consumes is not run.method.consumes
+            or not cls.model_fields.keys() >= ({"rewards"} & type(run.method).model_fields.keys())
+        ):
+            continue
+        try:
+            found += _against(registry, layers, estimate, [name], judge)
+        except TunesmithError:  # it cannot be run with these settings
+            continue
+    return sorted((row for row in found if row["total"] < 0.95 * memory.total), key=lambda row: row["total"])[:3]
 
 
 def _measured(registry: Registry, target: Target, layers: Layers) -> Mapping[str, Any]:
@@ -246,10 +273,9 @@ def _page(run: Run, memory: Memory, estimate: Estimate, facts: Mapping[str, Any]
     step = Range(**facts["seconds"]["step"])
     lines += [page.times(step, facts["seconds"]["steps"])]
     if facts["ladder"]:
-        from tunesmith.plan.ladder import Rung
-
-        found = [Rung(r["settings"], r["bytes"], r["cost"], r["slower"]) for r in facts["ladder"]]
-        lines += ["", *page.rungs(found, facts["limit"])]
+        lines += ["", *_rungs(facts["ladder"], facts["limit"])]
+    if facts["instead"]:
+        lines += ["", "methods that learn from the same rows and need less:", *_comparison(facts["instead"])]
     for name, value in facts["sharded"].items():
         lines.append(f"{name} over {estimate.devices}: {page.size(value)} GB on each (computed; runs do not shard)")
     if facts["against"]:
@@ -265,6 +291,19 @@ def _page(run: Run, memory: Memory, estimate: Estimate, facts: Mapping[str, Any]
         lines.append(f"predicted: {page.size(memory.total)} GB ({memory.total / own['bytes'] - 1:+.1%})")
     lines += ["", "assumed"]
     lines += [terminal.paragraph(note, indent=4, first="  - ") for note in facts["notes"]]
+    return lines
+
+
+def _rungs(rungs: Sequence[Mapping[str, Any]], limit: float) -> list[str]:
+    """The changes, what they bring and what they cost."""
+    from tunesmith.plan.page import size
+
+    fits = rungs[0]["bytes"] <= limit
+    lines = ["smallest changes that fit:" if fits else "no set of up to four changes fits; the nearest:"]
+    for rung in rungs:
+        slower = f"; a step takes {rung['slower']:.2g}x the time" if abs(rung["slower"] - 1) >= 0.05 else ""
+        lines.append(terminal.paragraph(rung["flags"], indent=12, first=f"  {size(rung['bytes']):>5} GB  "))
+        lines.append(terminal.paragraph(f"{rung['cost']}{slower}", indent=12, first=" " * 12))
     return lines
 
 

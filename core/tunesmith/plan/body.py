@@ -49,6 +49,10 @@ class Pass:
     falling: float = 0.0
     ending: float = 0.0
 
+    def times(self, factor: float) -> Pass:
+        """All of it times a factor."""
+        return Pass(*(getattr(self, name) * factor for name in self.__slots__))
+
     def at(self, deeper: Pass, step: int, layers: int) -> Pass:
         """The pass through so many layers more than this one, from one that is ``step`` layers deeper."""
         pairs = ((getattr(self, name), getattr(deeper, name)) for name in self.__slots__)
@@ -97,12 +101,19 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves 
 
 
 def passed(
-    blueprint: Blueprint, setup: Setup, settings: RunSettings, part: Sequence[Texts], *, whole: bool = False
+    blueprint: Blueprint,
+    setup: Setup,
+    settings: RunSettings,
+    part: Sequence[Texts],
+    *,
+    gradient: bool = True,
+    whole: bool = False,
 ) -> Pass:
     """What a part takes in a model of this kind.
 
     Args:
         part: the trees that go through together.
+        gradient: also with gradient, and backward, where the model trains.
         whole: run all layers; otherwise two depths, unless single layers train.
 
     Raises:
@@ -111,10 +122,10 @@ def passed(
     layers = blueprint.layers + setup.new_layers
     step = _period(blueprint)
     if whole or setup.trained_layers is not None or layers <= 3 * step:
-        return _traced(blueprint, setup, settings, part, layers)
+        return _traced(blueprint, setup, settings, part, layers, gradient)
     # not from one layer: only behind the first is there a layer before that hands on
-    low = _traced(blueprint, setup, settings, part, 2 * step)
-    high = _traced(blueprint, setup, settings, part, 3 * step)
+    low = _traced(blueprint, setup, settings, part, 2 * step, gradient)
+    high = _traced(blueprint, setup, settings, part, 3 * step, gradient)
     return low.at(high, step, layers - 2 * step)
 
 
@@ -127,7 +138,9 @@ def _period(blueprint: Blueprint) -> int:
     return len(kinds) if len(set(kinds)) > 1 else 1
 
 
-def _traced(blueprint: Blueprint, setup: Setup, settings: RunSettings, part: Sequence[Texts], layers: int) -> Pass:
+def _traced(
+    blueprint: Blueprint, setup: Setup, settings: RunSettings, part: Sequence[Texts], layers: int, gradient: bool
+) -> Pass:
     with _faking():
         module = _filled(skeleton(blueprint, setup, settings, layers=layers))
         scorer = Scorer(module.train(), autocast=setup.autocast)
@@ -137,7 +150,7 @@ def _traced(blueprint: Blueprint, setup: Setup, settings: RunSettings, part: Seq
         if setup.checkpointing and setup.trained:
             recompute_activations(scorer.module)
         try:
-            return _both_ways(scorer, Batch([_tree(texts) for texts in part]), setup)
+            return _both_ways(scorer, Batch([_tree(texts) for texts in part]), gradient and setup.trained)
         except (RuntimeError, NotImplementedError, TypeError, ValueError, LookupError) as error:
             raise ConfigError(
                 f"a model of type {blueprint.config.model_type!r} cannot be planned for",
@@ -172,13 +185,13 @@ def _filled(module: nn.Module) -> nn.Module:
     return module
 
 
-def _both_ways(scorer: Scorer, batch: Batch, setup: Setup) -> Pass:
-    """Forward without gradient; then, where it trains, forward and backward beside gradients that are there."""
+def _both_ways(scorer: Scorer, batch: Batch, gradient: bool) -> Pass:
+    """Forward without gradient; then, where that is asked for, forward and backward beside gradients that are there."""
     live = Live(scorer.module)
     with live, torch.no_grad():
         scorer.scored_states(batch)
     found = Pass(forward=live.peak)
-    if not setup.trained:
+    if not gradient:
         return found
     marks: list[int] = []
     for parameter in scorer.module.parameters():

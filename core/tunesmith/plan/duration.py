@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from tunesmith.components import Phase
 from tunesmith.config import Run
+from tunesmith.plan.account import Held, Memory
 from tunesmith.plan.hardware import Device
-from tunesmith.plan.memory import Held, Memory
 
 UTILISATION = (0.45, 0.35, 0.2)
 """Share of the peak arithmetic that training reaches: optimistic, likely, pessimistic. A prior: no run was measured."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 from tunesmith.config import Run
 from tunesmith.errors import TunesmithError
+from tunesmith.plan.account import Memory
+from tunesmith.plan.changes import Change, changed, now, options, together
 from tunesmith.plan.duration import step_time
-from tunesmith.plan.kinds import critic_kind, kind_of
-from tunesmith.plan.memory import Estimate, Memory
+from tunesmith.plan.kinds import critic_kind
+from tunesmith.plan.memory import Estimate
 
 MOST_TOGETHER = 4
-MOST_SHOWN = 5
+MOST_SHOWN = 3
+SLACK = 1.05
+"""What is near enough to the limit, roughly, to be computed exactly."""
+MOST_TRIED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,116 +41,70 @@ class Rung:
     @property
     def flags(self) -> str:
         """As they are written on the command line."""
-        return " ".join(
-            f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
-            for name, value in self.settings.items()
-        )
+        return " ".join(_flag(name, value) for name, value in self.settings.items())
 
 
-def changed(run: Run, settings: Mapping[str, Any]) -> Run:
-    """A run with other settings, which must be of the right type."""
-    own = {name: value for name, value in settings.items() if name in type(run.method).model_fields}
-    rest = {name: value for name, value in settings.items() if name not in own}
-    return Run(run.settings.model_copy(update=rest), run.method.model_copy(update=own), run.origins)
-
-
-def options(run: Run, memory: Memory) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Changes that there are for this run, the cheapest first, and what each gives up."""
-    settings, fields = run.settings, type(run.method).model_fields
-    largest = max((texts.tokens for texts in memory.part), default=1)
-    if settings.micro_tokens > largest and settings.micro_tokens >= 256:
-        yield {"micro_tokens": max(largest, 128)}, "more and smaller parts, the same result"
-    if "reference" in fields and "reference" in run.method.active_roles() and _may_cache(run):
-        yield {"reference": "cached"}, "references are computed once, before training"
-    if not settings.activation_checkpointing:
-        yield {"activation_checkpointing": True}, "activations are computed again"
-    trains = sum(held.states.trained for held in memory.held)
-    if settings.optimizer == "adamw" and trains > 1e8:
-        yield {"optimizer": "adamw-8bit"}, "optimizer states are rounded to 8 bits"
-    if settings.adapter == "none" and run.method.adaptable:
-        yield {"adapter": "lora"}, "only an adapter trains"
-    if "critic" in fields and "value" in run.method.active_roles():
-        yield {"adapter": "lora", "critic": "adapter"}, "policy and critic are adapters on one base"
-    if settings.quantize != "4bit" and run.method.adaptable:
-        yield (
-            {"adapter": "lora" if settings.adapter == "none" else settings.adapter, "quantize": "4bit"},
-            ("only an adapter trains, on a base rounded to 4 bits"),
-        )
-    yield from _shorter(run)
-
-
-def _shorter(run: Run) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Fewer and shorter texts."""
-    answers = getattr(run.method, "group_size", 0)
-    if answers >= 4:
-        yield {"group_size": answers // 2}, f"baselines from {answers // 2} answers are noisier"
-    longest = getattr(run.method, "max_new_tokens", 0)
-    if longest > 1:
-        yield {"max_new_tokens": longest // 2}, "longer answers are cut off"
-    elif run.settings.max_length >= 4:
-        yield {"max_length": run.settings.max_length // 2}, "longer rows are refused, cut or split (--overlong)"
-
-
-def _may_cache(run: Run) -> bool:
-    """True where the setting has that choice and something is gained by it."""
-    choices = str(type(run.method).model_fields["reference"].annotation)
-    return "cached" in choices and kind_of(run.method, run.settings)[0] == "copy"
+def _flag(name: str, value: Any) -> str:
+    if "." in name:
+        return f"--set {name}={value}"
+    return f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
 
 
 def climb(run: Run, estimate: Estimate, limit: float) -> list[Rung]:
     """The sets of changes that bring a run below so many bytes, of as few changes as possible, cheapest first.
 
-    Where none does, the one that comes nearest.
+    Where none does, the one that comes nearest. Sets are compared roughly; what is returned is computed.
     """
-    memory = estimate.of(run)
-    before = step_time(memory, run, estimate.device, estimate.devices).likely
+    memory, rough = estimate.of(run), replace(estimate, rough=True)
     known = list(options(run, memory))
-    nearest: Rung | None = None
+    nearest: tuple[float, Sequence[Change]] | None = None
     for count in range(1, MOST_TOGETHER + 1):
-        fits: list[Rung] = []
+        near: list[Sequence[Change]] = []
         for chosen in combinations(known, count):
-            rung = _rung(run, estimate, chosen, before)
-            if rung is None:
-                continue
-            nearest = rung if nearest is None or rung.bytes < nearest.bytes else nearest
-            if rung.bytes <= limit:
-                fits.append(rung)
+            size = _size(run, rough, chosen)
+            if size is not None and (nearest is None or size < nearest[0]):
+                nearest = size, chosen
+            if size is not None and size <= SLACK * limit:
+                near.append(chosen)
+        fits = _exact(run, estimate, memory, near, limit)
         if fits:
-            return fits[:MOST_SHOWN]
-    return [nearest] if nearest is not None else []
+            return fits
+    return [] if nearest is None else [_rung(run, estimate, nearest[1], memory)]
 
 
-def _rung(run: Run, estimate: Estimate, chosen: Sequence[tuple[Mapping[str, Any], str]], before: float) -> Rung | None:
-    """The changes together; ``None`` where they contradict each other, or the run would refuse them."""
-    settings = _together([own for own, _ in chosen])
+def _exact(run: Run, estimate: Estimate, memory: Memory, near: Sequence[Sequence[Change]], limit: float) -> list[Rung]:
+    """Of those that are near the limit, the first few that are within."""
+    fits: list[Rung] = []
+    for chosen in near[:MOST_TRIED]:
+        rung = _rung(run, estimate, chosen, memory)
+        if rung.bytes <= limit and rung.settings not in [other.settings for other in fits]:
+            fits.append(rung)
+        if len(fits) == MOST_SHOWN:
+            break
+    return fits
+
+
+def _size(run: Run, estimate: Estimate, chosen: Sequence[Change]) -> float | None:
+    """Bytes with the changes; ``None`` where they contradict each other, or the run would refuse them."""
+    settings = together(chosen)
     if settings is None:
         return None
-    now = changed(run, settings)
+    other = changed(run, settings)
     try:
-        if "value" in now.method.active_roles():
-            critic_kind(now.method, now.settings)
-        memory = estimate.of(now)
+        if "value" in other.method.active_roles():
+            critic_kind(other.method, other.settings)
+        return estimate.of(other).total
     except TunesmithError:
         return None
-    slower = step_time(memory, now, estimate.device, estimate.devices).likely / before
-    told = {name: value for name, value in settings.items() if _now(run, name) != value}
-    return Rung(told, memory.total, "; ".join(dict.fromkeys(cost for _, cost in chosen)), slower)
 
 
-def _together(changes: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """All changes as one; ``None`` where two contradict each other or one says no more than another."""
-    settings: dict[str, Any] = {}
-    for i, own in enumerate(changes):
-        if any(settings.get(name, value) != value for name, value in own.items()):
-            return None
-        if any(own.items() <= other.items() for j, other in enumerate(changes) if j != i):
-            return None
-        settings |= own
-    return settings
-
-
-def _now(run: Run, name: str) -> Any:
-    return getattr(run.method if name in type(run.method).model_fields else run.settings, name)
+def _rung(run: Run, estimate: Estimate, chosen: Sequence[Change], before: Memory) -> Rung:
+    settings = together(chosen) or {}
+    other = changed(run, settings)
+    memory = estimate.of(other)
+    times = [step_time(m, r, estimate.device, estimate.devices).likely for m, r in ((memory, other), (before, run))]
+    told = {name: value for name, value in settings.items() if now(run, name) != value}
+    return Rung(told, memory.total, "; ".join(dict.fromkeys(change.cost for change in chosen)), times[0] / times[1])
 
 
 def sharded(memory: Memory, devices: int) -> Mapping[str, float]:

@@ -3,97 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from tunesmith.components import Phase, StepSize, Texts, Workload
 from tunesmith.config import Run
 from tunesmith.plan import model as models
+from tunesmith.plan.account import Held, Memory, PhaseMemory, always_there, loading, moments_of, parts_of, unpack
 from tunesmith.plan.body import Pass, passed
 from tunesmith.plan.hardware import Device
 from tunesmith.plan.head import head_memory
 from tunesmith.plan.kinds import critic_kind, kind_of
 from tunesmith.plan.model import Blueprint
-from tunesmith.plan.states import Setup, States, states_of
+from tunesmith.plan.states import Setup, States, skeleton, states_of
 
-COMPONENTS = (
-    "weights", "gradients", "optimizer", "activations", "working memory", "loss head", "KV cache", "engine copy",
-    "framework",
-)  # fmt: skip
 FRAMEWORK_CPU = 620e6
 """Of a process with torch, transformers and peft imported, on Linux; measured."""
 FRAMEWORK_GPU, FRAGMENTATION = 0.8e9, 0.05
 """CUDA context and libraries, and the share of memory that allocations of changing sizes leave unused: not measured."""
 LOGIT_COPIES = 4
 """Of the logits of a step of sampling: as they come, scaled, sorted or drawn from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A model of the run.
-
-    Attributes:
-        role: what it is.
-        blueprint: its config.
-        setup: how it is held.
-        states: its bytes.
-    """
-
-    role: str
-    blueprint: Blueprint
-    setup: Setup
-    states: States
-
-
-@dataclass(slots=True)
-class PhaseMemory:
-    """Bytes in a phase, at its peak, by component and role."""
-
-    name: str
-    parts: dict[tuple[str, str], float] = field(default_factory=dict)
-
-    @property
-    def total(self) -> float:
-        """All of them."""
-        return sum(self.parts.values())
-
-    def of(self, component: str) -> float:
-        """Bytes of a component, over all roles."""
-        return sum(value for (name, _), value in self.parts.items() if name == component)
-
-
-@dataclass(slots=True)
-class Memory:
-    """What a run takes on a device.
-
-    Attributes:
-        phases: in order.
-        held: models in memory.
-        workload: as the method declares it.
-        part: the trees of the largest part of an update.
-        parts: of an update, on one device.
-        notes: what was assumed.
-    """
-
-    phases: list[PhaseMemory]
-    held: list[Held]
-    workload: Workload
-    part: list[Texts]
-    parts: int
-    notes: list[str]
-
-    @property
-    def peak(self) -> PhaseMemory:
-        """The phase that takes the most."""
-        return max(self.phases, key=lambda phase: phase.total)
-
-    @property
-    def total(self) -> float:
-        """Bytes at the peak."""
-        return self.peak.total
 
 
 @dataclass(slots=True)
@@ -105,6 +38,7 @@ class Estimate:
         devices: how many of them, each with a copy of everything.
         prompt: tokens of a prompt at most, where that is known; else 0.
         whole: run all layers on fake tensors instead of going on from two depths.
+        rough: scale what is known of other parts instead of tracing anew; for comparing many settings.
     """
 
     device: Device
@@ -112,8 +46,11 @@ class Estimate:
     prompt: int = 0
     whole: bool = False
     _blueprints: dict[str, Blueprint] = field(default_factory=dict)
+    rough: bool = False
     _states: dict[tuple[Any, ...], States] = field(default_factory=dict)
+    _skeletons: dict[tuple[Any, ...], nn.Module] = field(default_factory=dict)
     _passes: dict[tuple[Any, ...], Pass] = field(default_factory=dict)
+    _any_pass: dict[tuple[Any, ...], tuple[int, Pass]] = field(default_factory=dict)
 
     def blueprint(self, name: str, run: Run) -> Blueprint:
         """See `tunesmith.plan.model.find`."""
@@ -179,18 +116,33 @@ class Estimate:
         blueprint = self.blueprint(name, run)
         key = (blueprint, setup, self._adapter_key(run))
         if key not in self._states:
-            self._states[key] = states_of(blueprint, setup, run.settings)
+            self._states[key] = states_of(self._skeleton(blueprint, setup, run), setup)
         return Held(role, blueprint, setup, self._states[key])
+
+    def _skeleton(self, blueprint: Blueprint, setup: Setup, run: Run) -> nn.Module:
+        built = replace(_computed(setup), checkpointing=False)
+        key = (blueprint, built, self._adapter_key(run))
+        if key not in self._skeletons:
+            self._skeletons[key] = skeleton(blueprint, built, run.settings)
+        return self._skeletons[key]
 
     def _adapter_key(self, run: Run) -> tuple[Any, ...]:
         settings = run.settings
         return (settings.adapter, settings.lora_r, settings.lora_dropout > 0, settings.lora_targets)
 
-    def run_through(self, held: Held, part: Iterable[Texts], run: Run) -> Pass:
-        """What a part takes in a model; see `tunesmith.plan.body.passed`."""
-        key = (held.blueprint, held.setup, tuple(part), self._adapter_key(run))
+    def run_through(self, held: Held, part: Iterable[Texts], run: Run, *, gradient: bool = True) -> Pass:
+        """What a part takes in a model; see `tunesmith.plan.body.passed`. Remembered by all that changes it."""
+        setup, trees = _computed(held.setup), tuple(part)
+        gradient = gradient and setup.trained
+        setup = setup if gradient else replace(setup, checkpointing=False)
+        model = (held.blueprint, setup, self._adapter_key(run), gradient)
+        key, tokens = (*model, trees), sum(texts.tokens for texts in trees)
         if key not in self._passes:
-            self._passes[key] = passed(held.blueprint, held.setup, run.settings, key[2], whole=self.whole)
+            if self.rough and model in self._any_pass:
+                known, found = self._any_pass[model]
+                return found.times(tokens / known)
+            self._passes[key] = passed(held.blueprint, setup, run.settings, trees, gradient=gradient, whole=self.whole)
+            self._any_pass[model] = tokens, self._passes[key]
         return self._passes[key]
 
     # ------------------------------------------------------------------------------------------ the run
@@ -201,16 +153,17 @@ class Estimate:
         workload = run.method.workload(StepSize(settings.batch_size, settings.max_length, self.prompt), layers)
         held = self.held(run, workload)
         memory = Memory([], held, workload, [], 1, list(workload.notes))
-        always = _always(held)
+        always = always_there(held)
         if self.device.cpu:
-            memory.phases.append(_loading(held))
+            memory.phases.append(loading(held))
         for phase in workload.phases:
             one = PhaseMemory(phase.name, dict(always))
             if phase.does == "sample":
                 self._sampling(one, phase, held, run)
+            elif phase.does == "score" and _cached(phase, held, run):
+                one = self._filling(phase, held, run)
             elif phase.does == "score":
-                if not self._scoring(one, phase, held, run):
-                    continue
+                self._scoring(one, phase, held, run)
             else:
                 self._training(one, phase, memory, run)
             memory.phases.append(one)
@@ -234,8 +187,9 @@ class Estimate:
         prompts, _ = parts_of(
             Texts(answer=max(1, texts.prompt)), math.ceil(phase.trees / self.devices), run.settings.micro_tokens
         )
-        own = self.run_through(replace(policy, setup=replace(policy.setup, checkpointing=False)), prompts, run)
+        own = self.run_through(policy, prompts, run, gradient=False)
         one.parts["activations", "policy"] = own.forward
+        unpack(one, policy)
         if engine.device_share:
             one.parts["engine copy", "policy"] = engine.device_share * self.device.memory
             return
@@ -243,27 +197,35 @@ class Estimate:
         one.parts["KV cache", "policy"] = token * width * (engine.cache_tokens + prefilled)
         one.parts["engine copy", "policy"] = engine.weight_copies * policy.states.parameters * width
         growing = max(1, engine.cache_tokens // texts.longest)
-        one.parts["working memory", "policy"] = LOGIT_COPIES * 4.0 * growing * policy.blueprint.vocabulary
+        logits = LOGIT_COPIES * 4.0 * growing * policy.blueprint.vocabulary
+        one.parts["working memory", "policy"] = one.parts.get(("working memory", "policy"), 0.0) + logits
 
-    def _scoring(self, one: PhaseMemory, phase: Phase, held: list[Held], run: Run) -> bool:
-        """False where nothing is computed in the run: the reference is cached."""
+    def _scoring(self, one: PhaseMemory, phase: Phase, held: list[Held], run: Run) -> None:
+        """A pass without gradient through whoever has the role; the policy, adapters off, where nobody has."""
         role = phase.roles[0]
-        models = [model for model in held if model.role == role]
-        if role == "reference" and not models:
-            if kind_of(run.method, run.settings)[0] == "cached":
-                return False
-            models = held[:1]
+        models = [model for model in held if model.role == role] or held[:1]
         part, _ = self._parts(phase, run)
-        for model in models or held[:1]:
+        for model in models:
             owner = model if model.setup.own_base else replace(model, setup=held[0].setup)
-            found = self.run_through(owner, part, run).forward
+            found = self.run_through(owner, part, run, gradient=False).forward
             one.parts["activations", role] = max(one.parts.get(("activations", role), 0.0), found)
             head = head_memory(model.blueprint, model.setup, part, cpu=self.device.cpu, gradient=False)
             one.parts["loss head", role] = float(head.working)
-        return True
+            unpack(one, owner)
+
+    def _filling(self, phase: Phase, held: list[Held], run: Run) -> PhaseMemory:
+        """Before the first step: neither gradients nor states yet, but a reference other than the policy is loaded."""
+        one = PhaseMemory("cache references", {("weights", model.role): float(model.states.weights) for model in held})
+        _, name = kind_of(run.method, run.settings)
+        source = held[0]
+        if name != run.settings.model:
+            source = self._hold("reference", name, Setup(self.dtype(run), trained=False), run)
+            one.parts["weights", "reference"] = float(source.states.weights)
+        self._scoring(one, phase, [replace(source, role="reference")], run)
+        return one
 
     def _training(self, one: PhaseMemory, phase: Phase, memory: Memory, run: Run) -> None:
-        """The largest of the moments of an update: see `_moments`."""
+        """The largest of the moments of an update: see `moments_of`."""
         part, parts = self._parts(phase, run)
         memory.part, memory.parts = part, parts
         policy = memory.held[0]
@@ -278,11 +240,12 @@ class Estimate:
             beside = max(own.rising, own.falling, own.ending)
             critic_gradients = float(critic.states.gradients)
         rows = sum(texts.scored for texts in part) * policy.blueprint.hidden * policy.setup.dtype.itemsize
-        moments = _moments(found, policy.states, parts, rows, head.working, beside)
+        moments = moments_of(found, policy.states, parts, rows, head.working, beside)
         most = max(moments, key=lambda moment: sum(moment.values()))
         one.parts["gradients", "policy"] = most["gradients"]
         one.parts["activations", "policy"] = most["activations"]
         one.parts["loss head", "policy"] = most["loss head"]
+        unpack(one, policy)
         if critics:
             one.parts["activations", "value"] = most["beside"]
             one.parts["gradients", "value"] = critic_gradients
@@ -308,72 +271,17 @@ class Estimate:
                     one.parts[key] = one.parts.get(key, 0.0) + max(kept)
 
 
+def _cached(phase: Phase, held: list[Held], run: Run) -> bool:
+    """True where the reference has said all that it has to say before the first step."""
+    there = any(model.role == "reference" for model in held)
+    return phase.roles[0] == "reference" and not there and kind_of(run.method, run.settings)[0] == "cached"
+
+
+def _computed(setup: Setup) -> Setup:
+    """What of it changes the computation: neither how states are stored nor whose they are."""
+    return replace(setup, optimizer="adamw", quantize="none", own_base=True)
+
+
 def _judges(run: Run) -> Iterable[str]:
     """Models that rewards hold."""
     return [name for reward in getattr(run.method, "rewards", ()) for name in reward.models_held()]
-
-
-def _always(held: Iterable[Held]) -> dict[tuple[str, str], float]:
-    """What is there in every phase, from the second step on."""
-    parts: dict[tuple[str, str], float] = {}
-    for model in held:
-        own = {
-            "weights": model.states.weights,
-            "optimizer": model.states.optimizer,
-            "gradients": model.states.head_gradient,
-        }
-        for name, value in own.items():
-            parts[name, model.role] = parts.get((name, model.role), 0.0) + value
-    return parts
-
-
-def _loading(held: list[Held]) -> PhaseMemory:
-    """The largest model beside the pages of its file, which count as well while they are read."""
-    parts = {("weights", model.role): float(model.states.weights) for model in held}
-    most = max((model for model in held if model.setup.own_base), key=lambda model: model.states.weights)
-    return PhaseMemory("load", {**parts, ("working memory", most.role): float(most.states.weights)})
-
-
-def _moments(
-    found: Pass, states: States, parts: int, rows: float, head: float, beside: float
-) -> list[Mapping[str, float]]:
-    """What is there at the moments of an update that can be its peak.
-
-    In the first part gradients come into being as activations go; in later ones all of them are there.
-
-    Args:
-        rows: bytes of the gradient of the scored hidden states.
-        head: working memory of the loss head.
-        beside: what a critic takes beside it.
-    """
-    every, first = float(states.gradients), float(states.head_gradient)
-    early = every if parts > 1 else first
-
-    def moment(gradients: float, activations: float, head: float = 0.0, beside: float = 0.0) -> Mapping[str, float]:
-        return {"gradients": gradients, "activations": activations, "loss head": head, "beside": beside}
-
-    return [
-        moment(early, found.rising),
-        moment(early, found.saved + rows, head, beside),
-        moment(early, found.falling),
-        moment(every, max(0.0, found.falling - found.saved)),
-        moment(every, found.ending),
-    ]
-
-
-def parts_of(texts: Texts, trees: int, micro_tokens: int) -> tuple[list[Texts], int]:
-    """The largest part of so many trees of this shape, and how many parts they make.
-
-    Trees are not cut: one that is larger than ``micro_tokens`` is a part of its own. What the longest leave free is
-    filled with a shorter one, as real batches have them.
-
-    >>> part, parts = parts_of(Texts(answer=1500), 8, 4096)
-    >>> [texts.tokens for texts in part], parts
-    ([1500, 1500, 1096], 4)
-    """
-    fit = max(1, micro_tokens // texts.tokens)
-    part = [texts] * min(fit, trees)
-    left = micro_tokens - fit * texts.tokens
-    if trees > fit and left > 1:
-        part.append(Texts(answer=left))
-    return part, math.ceil(trees / fit)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.config import Run
+from tunesmith.plan.account import COMPONENTS, Memory, PhaseMemory
 from tunesmith.plan.duration import Range, said
 from tunesmith.plan.hardware import GB, Device
-from tunesmith.plan.ladder import Rung
-from tunesmith.plan.memory import COMPONENTS, Memory, PhaseMemory
 
 BAR = 30
 ROLES = ("policy", "value", "reference", "reward")
@@ -57,19 +56,6 @@ def table(phase: PhaseMemory, device: Device) -> list[str]:
 def phases(memory: Memory) -> str:
     """The peak of every phase on one line."""
     return "  ".join(f"{phase.name} {size(phase.total)}" for phase in memory.phases)
-
-
-def rungs(found: Sequence[Rung], limit: float) -> list[str]:
-    """The changes, what they bring and what they cost."""
-    if not found:
-        return []
-    fits = found[0].bytes <= limit
-    lines = ["smallest changes that fit:" if fits else "no set of up to four changes fits; the nearest:"]
-    for rung in found:
-        slower = f"; a step takes {rung.slower:.2g}x the time" if abs(rung.slower - 1) >= 0.05 else ""
-        lines.append(f"  {rung.flags}   {size(rung.bytes)} GB")
-        lines.append(f"      {rung.cost}{slower}")
-    return lines
 
 
 def times(step: Range, steps: float | None) -> str:

@@ -68,6 +68,7 @@ class States:
         optimizer: its states after the first step.
         head_gradient: the part of the gradients that never goes away, as the head writes it in place.
         parameters, trained: numbers of parameters.
+        unpacked: of the largest quantised weight, as it is while it computes.
     """
 
     weights: int
@@ -76,6 +77,7 @@ class States:
     head_gradient: int = 0
     parameters: int = 0
     trained: int = 0
+    unpacked: int = 0
 
     def __add__(self, other: States) -> States:
         return States(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
@@ -101,11 +103,10 @@ def skeleton(blueprint: Blueprint, setup: Setup, settings: RunSettings, layers: 
     return model
 
 
-def states_of(blueprint: Blueprint, setup: Setup, settings: RunSettings) -> States:
-    """Bytes of a model's weights, gradients and optimizer states."""
-    model = skeleton(blueprint, setup, settings)
+def states_of(model: nn.Module, setup: Setup) -> States:
+    """Bytes of a model's weights, gradients and optimizer states; ``model``: its `skeleton`."""
     quantised = {id(weight) for weight in _quantised(model)} if setup.quantize != "none" else set()
-    weights = parameters = trained = gradients = optimizer = 0
+    weights = parameters = trained = gradients = optimizer = largest = 0
     for parameter in model.parameters():
         if parameter.requires_grad or setup.own_base:
             weights += _stored(parameter, setup, id(parameter) in quantised)
@@ -114,9 +115,13 @@ def states_of(blueprint: Blueprint, setup: Setup, settings: RunSettings) -> Stat
             trained += parameter.numel()
             gradients += parameter.nbytes
             optimizer += optimizer_bytes(parameter, setup.optimizer)
+        if id(parameter) in quantised:
+            largest = max(largest, parameter.numel())
     if setup.own_base:
         weights += sum(buffer.nbytes for buffer in model.buffers())
-    return States(weights, gradients, optimizer, _head_gradient(model, setup), parameters, trained)
+    return States(
+        weights, gradients, optimizer, _head_gradient(model, setup), parameters, trained, largest * setup.dtype.itemsize
+    )
 
 
 def _head_gradient(model: nn.Module, setup: Setup) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from tunesmith.config import Run
 from tunesmith.errors import TunesmithError
 from tunesmith.plan import hardware, page
-from tunesmith.plan.memory import COMPONENTS, Estimate
+from tunesmith.plan.account import COMPONENTS
+from tunesmith.plan.memory import Estimate
 
 log = logging.getLogger(__name__)
 LEAST_SECONDS = 60.0
