@@ -326,3 +326,12 @@ def test_a_page_is_written_with_pictures_and_masks(checked, model, tmp_path):
     assert "<script>alert" not in page
     code = main(["data", "check", "rows.jsonl", "--html", str(tmp_path / "none" / "page.html")])
     assert code != 0
+
+
+def test_evaluation_data_that_cannot_be_compared_stops_the_check(tmp_path, capsys):
+    for name, text in (("rows", '{"text": "a"}\n'), ("eval", '{"key": 1}\n'), ("broken", "{\n")):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    for name in ("eval", "broken"):
+        against = str(tmp_path / f"{name}.jsonl")
+        assert main(["data", "check", str(tmp_path / "rows.jsonl"), "--against", against]) == 3
+        assert f"no row of {name} has a text to compare" in capsys.readouterr().err

@@ -159,7 +159,7 @@ def findings_table(findings: Sequence[Finding], verbose: bool) -> list[str]:
         if finding.level != "fine" or verbose:
             where = ", ".join(f"{file}, row {row:,}" for file, row in finding.places)
             first = printable(f"first: {where}") if where else ""
-            why = f"beyond {finding.threshold.value:g}: {finding.threshold.why}" if finding.threshold else ""
+            why = f"beyond {finding.threshold.value:.3g}: {finding.threshold.why}" if finding.threshold else ""
             more = (finding.fix, first, why if verbose else "") if verbose else (finding.fix,)
             body += [("", text) for text in more if text]
         looks = {0: lambda cell: LOOKS.get(cell, {})}

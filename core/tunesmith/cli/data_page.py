@@ -73,7 +73,7 @@ def findings(found: Sequence[Finding]) -> Markup:
             limit = finding.threshold
             told = [
                 ("first rows", places),
-                ("counts beyond", f"{limit.value:g}: {limit.why}" if limit else ""),
+                ("counts beyond", f"{limit.value:.3g}: {limit.why}" if limit else ""),
             ]
             told = [(name, value) for name, value in told if value]
             if told:

@@ -140,21 +140,22 @@ class Leaks:
                 self._note(self.asked[i], 1.0, place, exact=True)
         known = self._vocabulary.get
         ids = [known(word, 0) for text in texts for word in (*text.split(), "")]
-        own = np.unique(grams(ids, GRAM))
-        for i, count in self._hits(own, self._table, self._owners).items():
+        hits = self._hits(grams(ids, GRAM), self._table, self._owners)
+        for i, count in hits.items():
             one = self.asked[i]
             share = count / one.grams
             inside = share == 1.0 and any(f" {one.text} " in f" {text} " for text in texts)
             self._note(one, share, place, inside=inside)
-        for i in self._hits(np.unique(grams(ids, LONG_GRAM)), self._long, self._long_owners):
-            self.asked[i].touched = True
+        if hits:  # a longer n-gram holds shorter ones
+            for i in self._hits(grams(ids, LONG_GRAM), self._long, self._long_owners):
+                self.asked[i].touched = True
 
     @staticmethod
     def _hits(own: Hashes, table: Hashes, owners: dict[int, list[int]]) -> Counter[int]:
         if not len(own) or not len(table):
             return Counter()
         at = np.minimum(np.searchsorted(table, own), len(table) - 1)
-        return Counter(i for gram in own[table[at] == own].tolist() for i in owners[gram])
+        return Counter(i for gram in set(own[table[at] == own].tolist()) for i in owners[gram])
 
     @staticmethod
     def _note(
