@@ -16,6 +16,7 @@ from torch import nn
 
 from tunesmith.components import Method
 from tunesmith.errors import ConfigError, ResourceError, nearest
+from tunesmith.models.hub import check_reachable
 from tunesmith.settings import RunSettings
 
 log = logging.getLogger(__name__)
@@ -212,10 +213,13 @@ def has_weights(path: Path) -> bool:
 
 
 def check_exists(source: str, what: str) -> None:
-    """Raises `ResourceError` for what is written like a path and is not there, with the nearest name beside it."""
+    """Raises `ResourceError` for a path that is not there, and for a name where neither a copy nor the hub is."""
     path = Path(source).expanduser()
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.suffix in (".json", ".yaml")
-    if path.exists() or not looks_local:
+    if path.exists():
+        return
+    if not looks_local:
+        check_reachable(source, what)
         return
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     similar = nearest(path.name, siblings)
