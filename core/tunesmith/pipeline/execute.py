@@ -29,6 +29,7 @@ from tunesmith.errors import (
 from tunesmith.pipeline import inputs
 from tunesmith.pipeline.gates import Passage, measure_gate
 from tunesmith.pipeline.measure import Options, data_of, plan_of
+from tunesmith.pipeline.page import write_page
 from tunesmith.pipeline.spec import Pipeline, Stage, filled, referenced, typed
 from tunesmith.pipeline.state import Record, State
 from tunesmith.plugins import Registry
@@ -182,7 +183,7 @@ class Execution:
         certain = True
         for stage in self.pipeline.stages:
             standing, why = self.standing(stage) if certain else ("new", "")
-            found.append(Outcome(stage.name, _what(stage), standing, self.models[stage.name], why=why))
+            found.append(Outcome(stage.name, stage.what, standing, self.models[stage.name], why=why))
             certain = certain and standing == "done"
         return found
 
@@ -210,9 +211,15 @@ class Execution:
             Whatever a stage raises; a stopped stage is gone on with at the next start.
         """
         self.pipeline.output.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._run_all(overwrite, until)
+        finally:
+            log.info("report   %s", write_page(self.pipeline, self.state.stages, self.models))
+
+    def _run_all(self, overwrite: bool, until: str | None) -> list[Outcome]:
         found: list[Outcome] = []
         for number, stage in enumerate(self.pipeline.stages, start=1):
-            head = f"stage    {number} of {len(self.pipeline.stages)}, {stage.name} ({_what(stage)})"
+            head = f"stage    {number} of {len(self.pipeline.stages)}, {stage.name} ({stage.what})"
             standing, why = self.standing(stage)
             if standing == "changed" and not overwrite:
                 raise ConfigError(
@@ -220,7 +227,7 @@ class Execution:
                     why=why,
                     fix="run it and what follows anew with --overwrite, or choose another --output",
                 )
-            outcome = Outcome(stage.name, _what(stage), standing, self.models[stage.name])
+            outcome = Outcome(stage.name, stage.what, standing, self.models[stage.name])
             if standing == "done":
                 log.info("%s: done already, nothing has changed", head)
             else:
@@ -297,6 +304,7 @@ class Execution:
         """Measure the gates of a stage, those that were measured on this very result left out."""
         record = self.state.stages[stage.name]
         start = None
+        self.options.settings = {key: value for key, value in self.pipeline.defaults.items() if key in MODEL_SETTINGS}
         if stage.method:
             run = self._resolved(stage)
             start = run.settings.model
@@ -322,10 +330,6 @@ class Execution:
                 where=str(self.folders[stage.name]),
                 fix="change the stage and run it anew with --overwrite, or the gate: what is done is not run again",
             )
-
-
-def _what(stage: Stage) -> str:
-    return stage.method or " ".join(stage.command)
 
 
 def _file_references(value: Any) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from tunesmith.components import Component, DataSpec
 from tunesmith.config import Run
 from tunesmith.pipeline.spec import texts
+from tunesmith.plugin_versions import versions
 from tunesmith.plugins import Registry
 from tunesmith.runner.launch import MAY_DIFFER
 
@@ -107,13 +108,14 @@ def _specs(run: Run) -> Iterator[DataSpec]:
 
 
 def _versions(run: Run, registry: Registry) -> dict[str, str]:
-    """Versions of tunesmith and of the packages of all components of a run."""
+    """Versions of tunesmith and of the packages of all components of a run; of a plugin file, a hash of its text."""
     found = {"tunesmith": version("tunesmith")}
+    known = {one["distribution"]: one["version"] for one in versions(registry)}
     registered = {id(cls): plugin for plugin in registry.plugins for cls in plugin.components}
     for component in [run.method, *_components(run.method), *_components(run.settings)]:
         plugin = registered.get(id(type(component)))
         if plugin is not None:
-            found[plugin.distribution] = plugin.version
+            found[plugin.distribution] = known[plugin.distribution]
     return dict(sorted(found.items()))
 
 

@@ -42,6 +42,11 @@ class Stage:
     writes: str = ""
     gates: Sequence[Gate] = ()
 
+    @property
+    def what(self) -> str:
+        """The method, or the words of the command."""
+        return self.method or " ".join(self.command)
+
     def references(self) -> list[str]:
         """The stages whose results this one reads, each once."""
         found = [said for value in texts([self.settings, list(self.arguments)]) if (said := referenced(value))]

@@ -109,6 +109,46 @@ def test_rows_that_an_earlier_stage_writes(pipeline, stages, tmp_path):
     (tmp_path / "out" / "words" / "made.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 4)
 
 
+def test_a_command_may_write_a_file_that_the_next_stage_reads(pipeline, stages, tmp_path):
+    asked = {"name": "arithmetic", "digits": 1, "num_rows": 6}
+    words = ["stages.chat", "--data", asked, "--reward", "numeric", "--samples", 1, "--max-new-tokens", 2]
+    said = {"command": "eval", "arguments": words, "writes": "answers.jsonl"}
+    used = {"method": "sft", "model": "stages.chat", "data": "stages.said/answers.jsonl", "max_steps": 1}
+    del stages["short"]
+    found = pipeline({**stages, "said": said}, "--until", "said")
+    assert (found.code, found.out) == (0, "out/said\n"), found.err
+    lines = (tmp_path / "out" / "said" / "answers.jsonl").read_text().splitlines()
+    assert len(lines) == 12 and all(json.loads(line)["model"] == "out/chat/model" for line in lines)
+    assert standings(pipeline({**stages, "said": said}).err)[-1] == ": done already, nothing has changed"
+    words[2] = {**asked, "seed": 1}
+    changed = pipeline({**stages, "said": said, "used": used}, "--dry-run")
+    assert "has changed: words.3.seed: None -> 1" in " ".join(changed.out.split())
+
+
+def test_the_text_of_a_plugin_file_counts(pipeline, stages, tmp_path):
+    file = tmp_path / "steady.py"
+    file.write_text(
+        "import tunesmith\nfrom tunesmith import Scheduler\n\n\nclass Steady(Scheduler):\n"
+        '    """One."""\n\n    name = "steady"\n\n    def shape(self, step, total):\n        """One."""\n'
+        "        return 1.0\n\n\n@tunesmith.hookimpl\ndef tunesmith_register_schedulers():\n    return [Steady]\n"
+    )
+    one = {"domain": {**stages["domain"], "schedule": "steady"}}
+    assert pipeline(one, plugins={"files": ["steady.py"]}).code == 0
+    file.write_text(file.read_text().replace("return 1.0", "return 0.5"))
+    refused = pipeline(one, plugins={"files": ["steady.py"]})
+    assert refused.code == 2 and "version of" in refused.err and "steady.py" in refused.err, refused.err
+
+
+def test_the_page_shows_stages_gates_and_where_the_model_comes_from(pipeline, stages, tmp_path):
+    stages["chat"]["gates"] = [{"metric": "loss", "max": 100}]
+    stages["short"]["gates"] = [{"metric": "loss", "max": 0.001}]
+    assert pipeline(stages).code == 7
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "4 of 4 stages done" in page and "held up by a gate" in page and "not passed" in page
+    assert all(f'href="{name}/report.html"' in page for name in ("domain", "chat", "short"))
+    assert "vocab expand</td>" in page and "chats (24 rows)" in page
+
+
 # ---------------------------------------------------------------------------------------------- gates
 def gated(stages, *gates):
     return {"chat": {**stages["chat"], "model": stages["domain"]["model"], "gates": list(gates)}, **{
@@ -174,6 +214,9 @@ def wrong(stages, name, **changes):
             lambda s: wrong(s, "short", gates=[{"answers": {"data": "arithmetic", "reward": "numerik"}, "max": 1}]),
             "there is no reward 'numerik'",
         ),
+        (lambda s: wrong(s, "short", writes="x.jsonl"), "writes belongs to a command"),
+        (lambda s: wrong(s, "words", writes="a/b"), "writes: 'a/b' is not the name of a file"),
+        (lambda s: wrong(s, "words", writes="a.jsonl"), "reads stages.words, which is no model"),
         (lambda s: {**s, "Short One": s["short"]}, "must be called like 'cold-start'"),
         (lambda s: {}, "stages: write NAME"),
     ],
