@@ -31,7 +31,7 @@ class RewardToCome(Reward):
     holds: str | None = None
     """A model that it keeps in memory."""
 
-    def models(self) -> tuple[str, ...]:
+    def models_held(self) -> tuple[str, ...]:
         """The one, if any."""
         return () if self.holds is None else (self.holds,)
 
