@@ -30,7 +30,7 @@ ALIKE = Threshold(
     0.9, "pairs of small edit distance lower the likelihood of both answers (arXiv:2402.13228); 90% is ours"
 )
 MINORITY = Threshold(0.1, "KTO (arXiv:2402.01306) held with 90% of the good answers left out; less was not tried there")
-RATIO = Threshold(4 / 3, "weight x number of good to bad answers between 1 and 4/3 (arXiv:2402.01306, section 4.2)")
+RATIO = Threshold(4 / 3, "weight x number of good to bad answers between 1 and 4/3 (arXiv:2402.01306)")
 ANSWERS = Threshold(0.05, "several answers to one prompt are usual where they were sampled; 5% is ours")
 LEAKED = Threshold(0.01, "a score moves by about the share that is known by heart; 1% is ours")
 GRAMS = Threshold(0.7, "share of 8-grams from which on PaLM (arXiv:2204.02311) calls an evaluation row contaminated")
