@@ -221,3 +221,15 @@ def test_completion_knows_commands(cli, monkeypatch):
     monkeypatch.setenv("COMP_WORDS", "tunesmith re")
     monkeypatch.setenv("COMP_CWORD", "1")
     assert "plain,resume" in cli().out
+
+
+def test_plugin_file_that_does_not_load_is_an_error_where_it_was_asked_for(cli, tmp_path):
+    """Without it something else of the same name might be used in its place."""
+    (tmp_path / "raising.py").write_text("raise RuntimeError('no such thing')\n")
+    file = str(tmp_path / "raising.py")
+    for words in (("run", "sft", "--model", "m", "--data", "d"), ("show", "sft"), ("check", "nll")):
+        found = cli(*words, "--plugin", file)
+        assert (found.code, found.out) == (2, "") and "cannot be loaded" in found.err
+        assert "RuntimeError: no such thing" in found.err
+    for words in (("plugins",), ("list",)):
+        assert cli(*words, "--plugin", file).code == 0

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from tunesmith.cli.failures import adopt_loggers
+from tunesmith.errors import ConfigError
 from tunesmith.plugins import Registry, load
 
 COMMANDS = {
@@ -42,6 +43,8 @@ COMMANDS = {
 FIRST = ("run", "data", "eval", "list", "show", "doctor")
 """Commands that the first help explains; of the others it has the names."""
 DEBUG_VARIABLE = "TUNESMITH_DEBUG"
+TOLERANT = ("list", "plugins")
+"""Commands that go on where a plugin file cannot be loaded, and say so."""
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -135,7 +138,25 @@ def load_registry(*, files: Iterable[Path] = (), block: Iterable[str] = ()) -> R
         registry = load(files=all_files, block=all_blocked, reserved_commands=COMMANDS)
         adopt_loggers(plugin.module for plugin in registry.plugins)
         options.registries[all_files, all_blocked] = registry
+        _check_files(registry, all_files)
     return options.registries[all_files, all_blocked]
+
+
+def _check_files(registry: Registry, files: Sequence[Path]) -> None:
+    """A file that was asked for must load: without it something else of the same name might be used.
+
+    Raises `ConfigError`, but for the commands that say what is wrong with plugins.
+    """
+    ctx = click.get_current_context(silent=True)
+    if ctx is None or any(part in TOLERANT for part in ctx.command_path.split()):
+        return
+    for plugin in registry.plugins:
+        if plugin.status == "broken" and Path(plugin.distribution) in files:
+            raise ConfigError(
+                f"the plugin {plugin.distribution} cannot be loaded",
+                why=plugin.cause,
+                fix="correct the file (`tunesmith plugins --plugin FILE` looks again), or leave it out",
+            )
 
 
 def is_main_process() -> bool:
