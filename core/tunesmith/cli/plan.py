@@ -150,7 +150,7 @@ def _facts(run: Run, memory: Memory, estimate: Estimate, params: Mapping[str, An
 
     device = estimate.device
     facts = page.as_dict(memory, device, run)
-    limit = device.memory / (1 + (page.UNDER if device.cpu else page.UNCALIBRATED))
+    limit = page.room(device)
     fits = facts["verdict"] == "fits"
     facts["limit"] = limit
     facts["ladder"] = (

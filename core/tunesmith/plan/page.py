@@ -13,15 +13,24 @@ from tunesmith.plan.hardware import GB, Device
 BAR = 30
 ROLES = ("policy", "value", "reference", "reward")
 UNDER, OVER = 0.08, 0.20
-"""By how much runs on a processor took more, and less, than was predicted: see benchmarks/README.md."""
+"""By how much full training on a processor took more, and less, than was predicted: see benchmarks/README.md."""
+UNDER_SCATTERED = 0.65
+"""The same of runs with adapters or activation checkpointing, whose memory glibc's allocator does not give back."""
 UNCALIBRATED = 0.15
 """The same on a GPU, where nothing was measured."""
 
 
 def bounds(memory: Memory, device: Device) -> tuple[float, float]:
     """Bytes that the run takes at least and at most."""
-    over, under = (OVER, UNDER) if device.cpu else (UNCALIBRATED, UNCALIBRATED)
+    setup = memory.held[0].setup
+    scattered = setup.adapter or setup.checkpointing
+    over, under = (OVER, UNDER_SCATTERED if scattered else UNDER) if device.cpu else (UNCALIBRATED, UNCALIBRATED)
     return memory.total * (1 - over), memory.total * (1 + under)
+
+
+def room(device: Device) -> float:
+    """Bytes that a prediction must be within for the run to fit for sure."""
+    return device.memory / (1 + (UNDER_SCATTERED if device.cpu else UNCALIBRATED))
 
 
 def verdict(memory: Memory, device: Device) -> str:
