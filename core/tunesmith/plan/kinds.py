@@ -20,7 +20,8 @@ def kind_of(method: Method, settings: RunSettings) -> tuple[str, str]:
     kind, name, sync = "auto", None, None
     if isinstance(method, HasReference) and "reference" in method.active_roles():
         kind, name, sync = method.reference, method.reference_model, method.sync_every
-        check_exists(name or settings.model, "reference model")
+        if name is not None:  # the policy's own model is looked for where the policy is
+            check_exists(name, "reference model")
     adapter = settings.adapter != "none" and name is None
     if kind == "auto":
         kind = "adapter-off" if adapter and sync is None else "copy"
@@ -39,7 +40,8 @@ def kind_of(method: Method, settings: RunSettings) -> tuple[str, str]:
 def critic_kind(method: Method, settings: RunSettings) -> str:
     """``model`` or ``adapter``. Raises `ConfigError` for a kind that this run cannot have."""
     assert isinstance(method, HasCritic), f"{method.name} declares the role 'value' and has no settings of a critic"
-    check_exists(method.critic_model or settings.model, "critic model")
+    if method.critic_model is not None:
+        check_exists(method.critic_model, "critic model")
     kind = method.critic
     if kind == "auto":
         kind = "adapter" if settings.adapter != "none" and method.critic_model is None else "model"
