@@ -1,6 +1,8 @@
 """`tunesmith eval`: its statistics against enumeration and simulation, and the command as its users meet it."""
 
 import json
+import os
+import shutil
 from itertools import combinations
 from types import SimpleNamespace
 
@@ -168,6 +170,29 @@ def test_what_cannot_be_measured_is_said_before_or_at_once(cli, asked, words, co
     assert result.code == code, (result.code, result.err)
     assert message in result.err
     assert "bug of tunesmith" not in result.err
+
+
+def test_the_folder_of_a_run_stands_for_its_model(cli, asked, tmp_path):
+    model, settings = asked
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.yaml").write_text("method: toy\n")
+    missing = cli("eval", "run", *settings)
+    assert missing.code == 2 and "run is the folder of a run, not a model" in missing.err
+    assert "tunesmith resume run" in missing.err
+    shutil.copytree(model, tmp_path / "run" / "model")
+    found = cli("eval", "run", *settings)
+    assert found.code == 0 and f"run{os.sep}model" in found.out, found.err
+
+
+def test_the_table_of_models_with_long_paths_fits_a_terminal(cli, asked, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    model, settings = asked
+    copies = [tmp_path / name / ("long" * 12) for name in ("one", "two")]
+    for copy in copies:
+        shutil.copytree(model, copy)
+    lines = cli("eval", *copies, *settings).out.splitlines()
+    assert [line for line in lines if len(line) > 80] == [str(copy) for copy in copies if len(str(copy)) > 80]
+    assert [lines.index(str(copy)) - lines.index(str(copies[0])) for copy in copies] == [0, 6]
 
 
 def test_a_model_that_is_not_there_is_missed_before_the_first_one_answers(cli, asked):

@@ -60,11 +60,13 @@ if TYPE_CHECKING:
 def evaluate(models: tuple[str, ...], as_json: bool, output: Path | None, **options: Any) -> None:
     """Answer the same prompts with one or several models and let rewards judge.
 
-    Reported are pass@1 of the most probable answers, pass@k of sampled ones, and the mean reward, each with a 95%
-    interval over prompts; and for every further model the change against the first one, prompt by prompt. With --text
-    also the loss on documents: how well a model still knows what it once learned.
+    MODEL is a folder, that of a run as well, or a hub name. Reported are pass@1 of the most probable answers, pass@k of
+    sampled ones, and the mean reward, each with a 95% interval over prompts; and for every further model the change
+    against the first one, prompt by prompt. With --text also the loss on documents: how well a model still knows what
+    it once learned.
     """
     _check(options)
+    models = tuple(_model_of(name) for name in models)
     registry = load_registry()
     settings = {"device": options["device"], "chat_template": options["chat_template"]}
     answers: list[dict[str, Any]] = []
@@ -79,6 +81,12 @@ def evaluate(models: tuple[str, ...], as_json: bool, output: Path | None, **opti
         terminal.print_json(answers)
     else:
         click.echo("\n".join(lines))
+
+
+def _model_of(name: str) -> str:
+    """The model of a run, where its folder is named; anything else stays as it is."""
+    folder = Path(name).expanduser()
+    return str(folder / "model") if (folder / "run.yaml").is_file() and (folder / "model").is_dir() else name
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -146,7 +154,7 @@ def _scored(
         )
         for i, (one, change) in enumerate(zip(found, grown, strict=True))
     ]
-    header = ("model", "nats per token", "tokens", f"change against {found[0].model}" if len(found) > 1 else "")
+    header = ("model", "nats per token", "tokens", "change against the first" if len(found) > 1 else "")
     title = f"{len(found[0].tokens):,} documents; 95% intervals over documents"
     return known, [title, "", *terminal.table(rows, header=header, wrap=0)]
 
@@ -176,16 +184,21 @@ def _lines(found: list[Measured], plan: Plan) -> list[str]:
     prompts = len(found[0].greedy) or len(found[0].sampled)
     each = f", {plan.samples} samples each" if plan.samples else ""
     lines = [f"{prompts:,} prompts{each}; 95% intervals over prompts", ""]
+    header = ("measure", "value", "change against the first" if len(found) > 1 else "")
     rows = []
     for i, one in enumerate(found):
         grown = changes(found[0], one, plan) if i else {}
         for name, estimate in figures(one, plan).items():
             change = _signed(grown[name]) if name in grown else ""
-            rows.append((one.model, name, _interval(estimate), change))
+            rows.append((name, _interval(estimate), change))
         cut = f", {one.cut:.1%} cut off" if one.cut else ""
-        rows.append((one.model, "answers", f"{sum(one.lengths) / max(1, len(one.lengths)):.1f} tokens{cut}", ""))
-    header = ("model", "measure", "value", f"change against {found[0].model}" if len(found) > 1 else "")
-    return [*lines, *terminal.table(rows, header=header, wrap=0)]
+        rows.append(("answers", f"{sum(one.lengths) / max(1, len(one.lengths)):.1f} tokens{cut}", ""))
+    table = terminal.table(rows, header=header, wrap=0, indent=2)
+    size = len(rows) // len(found)
+    lines.append(table[0])
+    for i, one in enumerate(found):  # a path may be longer than the terminal is wide, and has a line of its own
+        lines += [one.model, *table[1 + i * size : 1 + (i + 1) * size]]
+    return lines
 
 
 def _interval(found: Estimate) -> str:

@@ -61,6 +61,12 @@ def load_tokenizer(settings: RunSettings) -> Any:
 
 
 def _no_tokenizer(name: str, local: bool, error: Exception) -> TunesmithError:
+    if local and Path(name, "run.yaml").is_file():
+        model = Path(name, "model")
+        return ConfigError(
+            f"{name} is the folder of a run, not a model",
+            fix=f"its model is {model}" if model.is_dir() else f"tunesmith resume {name}: it has made no model yet",
+        )
     if local:
         return ConfigError(
             f"{name} holds no tokenizer that can be loaded",
