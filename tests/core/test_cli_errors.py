@@ -67,7 +67,8 @@ def test_resume_loads_the_plugins_of_the_run(cli, launch, tmp_path):
 
 def test_resume_of_what_is_no_run(cli, tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "there is no run.yaml" in cli("resume", "empty").err.replace("empty/", "")
+    empty = cli("resume", "empty").err
+    assert "there is no run.yaml" in empty.replace("empty/", "") and "fix   give the --output of a run" in empty
     result = cli("resume", "emtpy")
     assert result.code == 2 and "there is no folder emtpy; did you mean 'empty'?" in result.err
     (tmp_path / "rows.jsonl").touch()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from tunesmith.cli import terminal
 from tunesmith.cli.common import load_registry, plugin_options
 from tunesmith.cli.listing import check_kind
 from tunesmith.components import KINDS, Method
@@ -140,10 +141,8 @@ def _tell(scaffold: Scaffold, folder: Path, files: Sequence[str]) -> None:
     }
     order = [*notes, *sorted(set(files) - set(notes))]
     click.echo(f"wrote {click.style(str(folder), fg='cyan', bold=True)}")
-    size = max(map(len, order))
-    for path in order:
-        note = notes.get(path)
-        click.echo(f"  {path:<{size}}  {click.style(note, dim=True)}" if note else f"  {path}")
+    rows = [(path, notes.get(path, "")) for path in order]
+    click.echo("\n".join(terminal.table(rows, wrap=1, indent=2, styles={1: {"dim": True}})))
     click.echo("\nnext:")
     for command in (
         f"cd {folder}",

@@ -119,9 +119,11 @@ def resume(folder: str) -> None:
     if path.is_file():
         raise ConfigError(f"{folder} is a file, not the folder of a run", fix="give the --output of the run")
     if not path.is_dir():
-        raise ConfigError(f"there is no folder {folder}{_similar(path)}")
+        raise ConfigError(f"there is no folder {folder}{_similar(path)}", fix="give the --output of a run")
     if not written.is_file():
-        raise ConfigError(f"{folder} is not the folder of a run", why=f"there is no {written}")
+        raise ConfigError(
+            f"{folder} is not the folder of a run", why=f"there is no {written}", fix="give the --output of a run"
+        )
     registry = load_plugins(target_of(str(written)))
     from tunesmith.runner import launch
 

@@ -127,7 +127,11 @@ def read(folder: Path, *, samples: bool = True) -> RunFolder:
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}", fix="give the --output of a run")
     if not any((folder / name).is_file() for name in (RUN_FILE, METRICS)):
-        raise ConfigError(f"{folder} is not the folder of a run", why=f"it holds neither {RUN_FILE} nor {METRICS}")
+        raise ConfigError(
+            f"{folder} is not the folder of a run",
+            why=f"it holds neither {RUN_FILE} nor {METRICS}",
+            fix="give the --output of a run that has begun to train",
+        )
     found = RunFolder(folder)
     found.settings = _settings(found)
     found.manifest = _object(found, MANIFEST)

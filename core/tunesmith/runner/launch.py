@@ -134,7 +134,9 @@ def _claim(output: Path, run: Run, resume: bool, overwrite: bool) -> TunesmithEr
         output.mkdir(parents=True, exist_ok=True)
         records.write_run_file(output, run)
     except OSError as error:
-        return ConfigError(f"output: cannot write to {output}", why=str(error))
+        return ConfigError(
+            f"output: cannot write to {output}", why=error.strerror or str(error), fix="choose another --output"
+        )
     return None
 
 
