@@ -138,6 +138,7 @@ def _tell(scaffold: Scaffold, folder: Path, files: Sequence[str]) -> None:
         "pyproject.toml": f"the package {scaffold.package}, and its entry point {scaffold.plugin}",
         "README.md": "how to try, check and publish it",
         ".github/workflows/ci.yml": "the same checks on every push",
+        f"{scaffold.module}/py.typed": "says that the package has types",
     }
     order = [*notes, *sorted(set(files) - set(notes))]
     click.echo(f"wrote {click.style(str(folder), fg='cyan', bold=True)}")
