@@ -46,8 +46,8 @@ def test_built_in_methods_carry_the_table_of_the_guide(registry):
     cards = {cls.name: cls.card for plugin, cls in registry.entries("method") if plugin.distribution == "tunesmith"}
     ranges = {(name, str(volume)) for name, card in cards.items() for volume in card.volumes}
     guide = {
-        **dict.fromkeys(["5B-20B tokens", "10B-50B+ tokens", "1B-5B tokens"], ["cpt"]),
-        **dict.fromkeys(["1k-10k rows", "500-2k rows", "100k-1M rows", "2k-5k rows"], ["sft"]),
+        **{volume: ["cpt"] for volume in ("5B-20B tokens", "10B-50B+ tokens", "1B-5B tokens")},
+        **{volume: ["sft"] for volume in ("1k-10k rows", "500-2k rows", "100k-1M rows", "2k-5k rows")},
         "100k-1M pairs": ["rm"],
         "10k-60k pairs": ["dpo", "orpo"],
         "10k-50k prompts": ["grpo", "rloo", "ppo"],

@@ -1,6 +1,7 @@
 """Laws of scale: what has to follow from the equations, whatever their coefficients."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -94,8 +95,8 @@ def test_repeated_tokens_are_worth_less_and_less():
     assert effective_tokens(100, 1) == 100
     assert effective_tokens(100, 0.5) == 50
     worth = [effective_tokens(1.0, n) for n in range(1, 200)]
-    gains = [after - before for before, after in zip(worth, worth[1:], strict=False)]
-    assert all(0 < later < earlier < 1 for earlier, later in zip(gains, gains[1:], strict=False))
+    gains = [after - before for before, after in pairwise(worth)]
+    assert all(0 < later < earlier < 1 for earlier, later in pairwise(gains))
     assert worth[-1] < 1 + HALF_LIFE  # what infinitely many passes are worth
     # U (1 + R* (1 - exp(-3 / R*))): four passes are worth 93% of as many new tokens
     assert worth[3] == pytest.approx(1 + 15.39 * (1 - math.exp(-3 / 15.39)))

@@ -23,7 +23,8 @@ HEAVY = {
 LOOKING = [
     (), ("--help",), ("--version",), ("list",), ("list", "methods"), ("plugins",), ("show", "sft"), ("schema",),
     ("list", "--help"), ("show", "--help"), ("plugins", "--help"), ("run", "--help"), ("run", "sft", "--help"),
-    ("run", "sft", "--help-all"), ("resume", "--help"), ("plan", "--help"), ("plan", "sft", "--help"), ("doctor", "--help"), ("data", "--help"),
+    ("run", "sft", "--help-all"), ("resume", "--help"), ("plan", "--help"), ("plan", "sft", "--help"),
+    ("doctor", "--help"), ("data", "--help"),
     ("data", "check", "--help"), ("data", "show", "--help"), ("score", "--help"), ("check", "--help"),
     ("advise", "--help"), ("budget", "--help"),
     ("new", "--help"), ("install", "--help"), ("uninstall", "--help"),

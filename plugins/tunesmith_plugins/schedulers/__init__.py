@@ -25,7 +25,7 @@ class Constant(Scheduler):
 
     name: ClassVar[str] = "constant"
 
-    def end(self) -> float:
+    def last_value(self) -> float:
         """The peak."""
         return 1.0
 
@@ -40,7 +40,7 @@ class Decaying(Scheduler):
     final: float = Field(default=0.0, ge=0, le=1)
     """Floor, as a share of the peak."""
 
-    def end(self) -> float | None:
+    def last_value(self) -> float | None:
         """The floor."""
         return self.final
 
@@ -106,7 +106,7 @@ class WSD(Decaying):
             return self.above_floor(1.0 - progress)
         return self.above_floor((1.0 + math.cos(math.pi * progress)) / 2.0)
 
-    def end(self) -> float:
+    def last_value(self) -> float:
         """The floor, or the peak where there is no decay."""
         return self.final if self.decay else 1.0
 
@@ -127,7 +127,7 @@ class InverseSqrt(Decaying):
     timescale: int = Field(default=1000, ge=1)
     """Steps after which the rate has fallen to 0.71 of the peak; after three times as many it is half."""
 
-    def end(self) -> None:
+    def last_value(self) -> None:
         """It never ends, it only falls."""
 
     def shape(self, step: int, total: int) -> float:
