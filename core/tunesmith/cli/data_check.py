@@ -229,6 +229,10 @@ def _histogram(checked: Checked, limit: int | None) -> Iterator[str]:
         yield f"  {edges[i]:>{places},.0f} {bar}{' ' if bar else ''}{count:,}"
 
 
+PART = 8
+"""Columns of ``  where `` in front of a part of an error."""
+
+
 def _verdict(checked: Checked) -> Iterator[str]:
     one = checked.audit
     bad = one.problems.count
@@ -245,4 +249,5 @@ def _faults(one: Audit) -> list[str]:
     if one.fault is None:
         return []
     read = f"reading stopped after {one.rows:,} rows: " if one.rows else ""
-    return (read + str(one.fault)).splitlines()
+    what, *parts = (read + str(one.fault)).splitlines()
+    return [what, *(terminal.paragraph(part[PART:], indent=2 + PART, first=part[:PART]) for part in parts)]
