@@ -321,3 +321,25 @@ def test_improbable_tokens_keep_their_log_probability():
     assert logps.item() == pytest.approx(-200.0)
     logps.sum().backward()
     assert hidden.grad[0].tolist() == pytest.approx([-200.0, 0.0])
+
+
+@pytest.mark.parametrize("vocabulary", [300, 512])
+def test_padding_among_the_tokens_of_a_probe_makes_no_score_model_slow(vocabulary):
+    """transformers reads a score at the last token that is not padding, whatever the length is."""
+    import numpy as np
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    from tunesmith.scoring.probe import choose, probe_batch
+    from tunesmith.scoring.scores import ScoreScorer
+
+    torch.manual_seed(0)
+    last = int(np.random.default_rng(0).integers(0, vocabulary, 24, dtype=np.int32)[-1])  # drawn last in the first tree
+    config = LlamaConfig(
+        vocab_size=vocabulary, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_labels=1, pad_token_id=last, initializer_range=0.2, max_position_embeddings=128,
+    )  # fmt: skip
+    model = LlamaForSequenceClassification(config)
+    assert not any((branch.ids == last).any() for tree in probe_batch(model).trees for branch in tree.branches)
+    scorer = ScoreScorer(model, pad_id=last)
+    choose(scorer)
+    assert (scorer.path, scorer.why) == ("packed", "")

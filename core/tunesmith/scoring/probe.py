@@ -75,11 +75,16 @@ def probe_batch(model: nn.Module) -> Batch:
     limit = getattr(config, "max_position_embeddings", LONGEST_PROBE) or LONGEST_PROBE
     long = min(max(24, window + 8 if window + 8 <= LONGEST_PROBE else 24), limit)
 
-    def branch(size: int) -> Branch:
-        return Branch(random.integers(0, config.vocab_size, size, dtype=np.int32), np.ones(size, dtype=np.bool_))
+    pad = getattr(config, "pad_token_id", None)
 
     def trunk(size: int) -> Any:
-        return random.integers(0, config.vocab_size, size, dtype=np.int32)
+        ids = random.integers(0, config.vocab_size, size, dtype=np.int32)
+        if pad is not None:  # transformers reads a score at the last token that is not this one
+            ids[ids == pad] = (pad + 1) % config.vocab_size
+        return ids
+
+    def branch(size: int) -> Branch:
+        return Branch(trunk(size), np.ones(size, dtype=np.bool_))
 
     return Batch(
         [
