@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from tunesmith.errors import ResourceError
+from tunesmith.models.hub import PROXIES
 from tunesmith.models.loading import check_exists
 
 
@@ -14,7 +15,7 @@ def hub(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
     monkeypatch.chdir(tmp_path)
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+    for name in (*PROXIES, "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
 
     def at(endpoint, *, offline=False):
@@ -69,5 +70,7 @@ def test_nothing_is_asked_offline_or_through_a_proxy(hub, closed, monkeypatch):
     hub(closed, offline=True)
     check_exists("some/model", "model")
     hub(closed)
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
-    check_exists("some/model", "model")
+    for name, value in {"HTTPS_PROXY": "http://proxy:3128", "HF_HUB_OFFLINE": "1"}.items():
+        monkeypatch.setenv(name, value)
+        check_exists("some/model", "model")
+        monkeypatch.delenv(name)

@@ -201,7 +201,7 @@ def _missing(name: str, otherwise: str) -> str:
     from tunesmith.models.loading import check_exists
 
     try:
-        check_exists(name, "folder")
+        check_exists(name, "folder", ask_hub=False)
     except TunesmithError as error:
         return f"{error.what}; {error.fix}"
     return otherwise

@@ -11,6 +11,7 @@ from tunesmith.errors import ResourceError, nearest
 
 PATIENCE_S = 5.0
 """Seconds to wait for the hub's address."""
+PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def check_reachable(name: str, what: str) -> None:
@@ -21,7 +22,8 @@ def check_reachable(name: str, what: str) -> None:
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
-    if constants.HF_HUB_OFFLINE or any(os.environ.get(key) for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+    told = os.environ.get("HF_HUB_OFFLINE", "0").lower() not in ("0", "", "false", "no", "off")
+    if constants.HF_HUB_OFFLINE or told or any(os.environ.get(key) for key in PROXIES):
         return
     try:
         if any(isinstance(try_to_load_from_cache(name, file), str) for file in ("config.json", "adapter_config.json")):

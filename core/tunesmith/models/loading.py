@@ -212,14 +212,15 @@ def has_weights(path: Path) -> bool:
     return path.is_dir() and any(path.glob("*.safetensors"))
 
 
-def check_exists(source: str, what: str) -> None:
+def check_exists(source: str, what: str, *, ask_hub: bool = True) -> None:
     """Raises `ResourceError` for a path that is not there, and for a name where neither a copy nor the hub is."""
     path = Path(source).expanduser()
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.suffix in (".json", ".yaml")
     if path.exists():
         return
     if not looks_local:
-        check_reachable(source, what)
+        if ask_hub:
+            check_reachable(source, what)
         return
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     similar = nearest(path.name, siblings)
