@@ -163,8 +163,7 @@ def _nothing_fits(
         f"the rows of {name} fit no format" + (f" that {taker.method} takes" if taker.method else ""),
         where=where,
         why=printable(f"columns: {', '.join(columns) or 'none'}. {needs or 'no format is installed'}", 600),
-        fix=f"rename columns with map (--map {_rename_hint(columns, wanted, '=', ' --map ')}, in a run file "
-        f"map: {{{_rename_hint(columns, wanted)}}}), or name a format",
+        fix=f"rename columns with map, such as {{{_rename_hint(columns, wanted)}}}, or name a format",
     )
 
 
@@ -173,16 +172,14 @@ def _can_become(seen: type[DataFormat], target: type[DataFormat], registry: Regi
     return writes and taker.takes(target.produces) and seen in convertible(registry, target)
 
 
-def _rename_hint(
-    columns: Sequence[str], formats: Sequence[type[DataFormat]], colon: str = ": ", comma: str = ", "
-) -> str:
+def _rename_hint(columns: Sequence[str], formats: Sequence[type[DataFormat]]) -> str:
     """A mapping to paste: the closest spelling, or the columns in their order."""
     for wanted in (column for cls in formats for column in cls.columns):
         match = nearest(wanted, columns)
         if match:
-            return f"{wanted}{colon}{printable(match)}"
+            return f"{wanted}: {printable(match)}"
     same = [cls for cls in formats if len(cls.columns) == len(columns)] or list(formats)
     expected = same[0].columns if same else ("EXPECTED",)
-    return comma.join(
-        f"{ours}{colon}{printable(theirs)}" for ours, theirs in zip(expected, [*columns, "YOURS"], strict=False)
+    return ", ".join(
+        f"{ours}: {printable(theirs)}" for ours, theirs in zip(expected, [*columns, "YOURS"], strict=False)
     )
